@@ -1,0 +1,161 @@
+"""The settings of each stage: one table that makes the command-line flags, the form in the browser
+and the saved `config.json`.
+
+Defaults are the paper's (DeFT, Wei et al., NeurIPS 2024). A preset is a named set of changes to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
+from typing import Any, Self
+
+from deft_core.errors import ConfigError
+
+
+def setting(
+    default: Any,
+    help_text: str,
+    *,
+    choices: tuple[str, ...] = (),
+    minimum: float | None = None,
+    is_advanced: bool = False,
+) -> Any:
+    """One field of a configuration with what the command line and the form need to show it."""
+    return field(
+        default=default,
+        metadata={
+            "help": help_text,
+            "choices": choices,
+            "minimum": minimum,
+            "is_advanced": is_advanced,
+        },
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What every stage's settings share: checks, JSON in and out, presets."""
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            _check(type(self).__name__, one.name, getattr(self, one.name), one)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The configuration saved by `to_json`; an unknown name is an error that says which."""
+        known = [one.name for one in fields(cls)]
+        for name in values:
+            if name not in known:
+                close = get_close_matches(name, known, n=1)
+                hint = f'Did you mean "{close[0]}"?' if close else f"Known: {', '.join(known)}."
+                raise ConfigError(f'{cls.__name__} has no setting "{name}".', hint)
+        return cls(**values)
+
+    @classmethod
+    def from_preset(cls, name: str, **changes: Any) -> Self:
+        """A preset's settings with `changes` (those that are not None) laid over them."""
+        presets = PRESETS[cls]
+        if name not in presets:
+            raise ConfigError(
+                f'{cls.__name__} has no preset "{name}".', f"Presets: {', '.join(presets)}."
+            )
+        chosen = {key: value for key, value in changes.items() if value is not None}
+        return cls.from_json({**presets[name], **chosen})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, one a setting."""
+        return asdict(self)
+
+
+def _check(owner: str, name: str, value: Any, one: Any) -> None:
+    expected = type(one.default)
+    is_number = expected in (int, float) and isinstance(value, int | float)
+    is_whole = expected is not int or float(value).is_integer() if is_number else True
+    if isinstance(value, bool) != (expected is bool) or not (
+        (is_number and is_whole) or isinstance(value, expected)
+    ):
+        raise ConfigError(
+            f"{owner}.{name} must be {expected.__name__}, found {value!r}.", one.metadata["help"]
+        )
+    choices, minimum = one.metadata["choices"], one.metadata["minimum"]
+    if choices and value not in choices:
+        raise ConfigError(f'{owner}.{name} is "{value}".', f"Choose one of: {', '.join(choices)}.")
+    if minimum is not None and value < minimum:
+        raise ConfigError(f"{owner}.{name} is {value}; the least is {minimum}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase1Config(Config):
+    """Phase 1: what trains the dual prompts and the visual prompts that detect wrong labels."""
+
+    model: str = setting(
+        "ViT-B-16",
+        "open_clip model name, or local-dir:FOLDER with a model's config and weights.",
+    )
+    pretrained: str = setting(
+        "openai", "open_clip weights tag or a weights file; leave empty for local-dir: models."
+    )
+    n_context: int = setting(16, "Learnable context vectors before each class name.", minimum=1)
+    has_class_contexts: bool = setting(
+        False,
+        "Give every class context vectors of its own instead of sharing them.",
+        is_advanced=True,
+    )
+    vpt_tokens: int = setting(
+        20,
+        "Learnable visual prompt tokens at each layer of the image encoder; 0 for none.",
+        minimum=0,
+    )
+    epochs: int = setting(10, "Passes over the training images.", minimum=1)
+    warmup_epochs: int = setting(
+        1, "First passes in which every given label is believed.", minimum=0
+    )
+    batch_size: int = setting(64, "Images per training step.", minimum=1)
+    learning_rate: float = setting(0.03, "SGD step size at the start of the cosine.", minimum=0)
+    momentum: float = setting(0.9, "SGD momentum.", minimum=0, is_advanced=True)
+    weight_decay: float = setting(5e-4, "SGD weight decay.", minimum=0, is_advanced=True)
+    seed: int = setting(0, "Seed of every random choice.", minimum=0)
+    device: str = setting(
+        "auto", "auto takes a GPU if there is one.", choices=("auto", "cpu", "cuda", "mps")
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase2Config(Config):
+    """Phase 2: what fine-tunes a classifier with a linear head on the curated set."""
+
+    model: str = setting(
+        "ViT-B-16",
+        "open_clip model whose image encoder is fine-tuned, or local-dir:FOLDER.",
+    )
+    pretrained: str = setting(
+        "openai", "open_clip weights tag or a weights file; leave empty for local-dir: models."
+    )
+    epochs: int = setting(10, "Passes over the curated set.", minimum=1)
+    batch_size: int = setting(64, "Images per training step.", minimum=1)
+    learning_rate: float = setting(5e-4, "SGD step size at the start of the cosine.", minimum=0)
+    momentum: float = setting(0.9, "SGD momentum.", minimum=0, is_advanced=True)
+    weight_decay: float = setting(5e-4, "SGD weight decay.", minimum=0, is_advanced=True)
+    has_baseline: bool = setting(
+        True, "Also train on the given labels, to show what the curated set is worth."
+    )
+    seed: int = setting(0, "Seed of every random choice.", minimum=0)
+    device: str = setting(
+        "auto", "auto takes a GPU if there is one.", choices=("auto", "cpu", "cuda", "mps")
+    )
+
+
+DEMO_MODEL = "local-dir:data/demo-clip"
+
+PRESETS: Mapping[type[Config], Mapping[str, Mapping[str, Any]]] = {
+    Phase1Config: {
+        "paper": {},
+        "demo": {"model": DEMO_MODEL, "pretrained": "", "vpt_tokens": 8},
+    },
+    Phase2Config: {
+        "paper": {},
+        "demo": {"model": DEMO_MODEL, "pretrained": "", "learning_rate": 0.01},
+    },
+}

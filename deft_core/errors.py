@@ -1,0 +1,37 @@
+"""Errors the user can mend. Anything else that is raised is a bug and keeps its traceback.
+
+Only two places show them: the command line (standard error, exit code 2) and the one boundary of
+the browser side.
+"""
+
+
+class DeftError(Exception):
+    """What is wrong, what was expected and what was found; `hint` says what to do about it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\nHint: {self.hint}" if self.hint else self.message
+
+
+class DataError(DeftError):
+    """The data set or an image in it cannot be used as it is."""
+
+
+class ConfigError(DeftError):
+    """A setting has a name or a value that does not exist."""
+
+
+class RunError(DeftError):
+    """A run cannot start, was stopped, or its folder is not complete."""
+
+
+class ExportError(DeftError):
+    """The export cannot be written where, or as, it was asked."""
+
+
+class StoreError(DeftError):
+    """The store cannot be opened, or refuses what was asked of it."""

@@ -1,0 +1,56 @@
+"""Opens image files that nobody has checked: known formats only, never larger than memory allows.
+
+The user's files are read, never written. No torch here: ingest, previews and training all open
+images through this one door.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from deft_core.errors import DataError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+MOST_PIXELS = 50_000_000
+
+
+def open_picture(path: Path, *, at_least: int | None = None) -> Image.Image:
+    """The decoded RGB picture, turned as its EXIF orientation says.
+
+    With `at_least`, a JPEG may be decoded at a fraction of its size, with the shorter side no
+    less than `at_least` pixels. Raises DataError with a short reason if the file is not a readable
+    image.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                _refuse_bomb(image)
+                if at_least is not None:
+                    image.draft("RGB", _draft_size(image.size, at_least))
+                return ImageOps.exif_transpose(image).convert("RGB")
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError("the file does not exist") from error
+    except UnidentifiedImageError as error:
+        is_empty = path.stat().st_size == 0
+        raise DataError("the file is empty" if is_empty else "not an image") from error
+    except Exception as error:  # Pillow's decoders raise anything from OSError to struct.error.
+        raise DataError(f"damaged: {error}") from error
+
+
+def _refuse_bomb(image: Image.Image) -> None:
+    pixels = image.width * image.height
+    if pixels > MOST_PIXELS:
+        raise DataError(
+            f"too large: {pixels / 1e6:.0f} megapixels, at most {MOST_PIXELS / 1e6:.0f}"
+        )
+
+
+def _draft_size(size: tuple[int, int], at_least: int) -> tuple[int, int]:
+    scale = at_least / min(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

@@ -1,0 +1,1 @@
+"""What maintainers run: the demo model's pre-training and the benchmarks."""
