@@ -1,0 +1,174 @@
+"""The one door to open_clip: load a CLIP, freeze it, encode images and token embeddings.
+
+The text tower is causal, so tokens after the end-of-text token cannot change its feature: every
+text is cut to the longest one and costs what it needs, not 77 tokens. Only models whose image
+tower is open_clip's own Vision Transformer pass, because visual prompts live between its blocks.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from pickle import UnpicklingError
+
+import open_clip
+import torch
+from jaxtyping import Float, Int, UInt8
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from deft_core.errors import ConfigError
+
+LOCAL_PREFIX = "local-dir:"
+
+
+class Normalise(nn.Module):
+    """Bytes to the mean and deviation that a model was trained with."""
+
+    channels: Float[Tensor, "2 3 1 1"]
+
+    def __init__(self, mean: Sequence[float], deviation: Sequence[float]) -> None:
+        super().__init__()
+        channels = torch.tensor([mean, deviation]).view(2, 3, 1, 1) * 255
+        self.register_buffer("channels", channels, persistent=False)
+
+    def forward(
+        self, images: UInt8[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch 3 height width"]:
+        mean, deviation = self.channels
+        return (images.float() - mean) / deviation
+
+
+class Clip(nn.Module):
+    """A frozen CLIP: normalised features of images and of texts given as token embeddings."""
+
+    def __init__(self, model: open_clip.CLIP, tokenizer: open_clip.SimpleTokenizer) -> None:
+        super().__init__()
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        size = model.visual.image_size
+        self.image_size: int = size[0] if isinstance(size, tuple) else size
+        self.normalise = Normalise(
+            model.visual.image_mean or open_clip.OPENAI_DATASET_MEAN,
+            model.visual.image_std or open_clip.OPENAI_DATASET_STD,
+        )
+
+    @property
+    def visual(self) -> VisionTransformer:
+        return self.model.visual
+
+    @property
+    def text_width(self) -> int:
+        return self.model.token_embedding.embedding_dim
+
+    @property
+    def context_length(self) -> int:
+        return self.model.context_length
+
+    @property
+    def logit_scale(self) -> Float[Tensor, ""]:
+        """Inverse temperature of the similarities, `exp(logit_scale)`; frozen."""
+        return self.model.logit_scale.exp()
+
+    def train(self, mode: bool = True) -> Clip:
+        """Itself, always in evaluation mode: nothing of a frozen tower depends on the mode."""
+        return super().train(False)
+
+    def encode_image(
+        self, images: UInt8[Tensor, "batch 3 size size"]
+    ) -> Float[Tensor, "batch dim"]:
+        """Unit-length image features."""
+        return F.normalize(self.visual(self.normalise(images)).float(), dim=-1)
+
+    def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "n length"]:
+        """Tokens from start-of-text to end-of-text, cut to the longest text; 0 after the end."""
+        tokens = self.tokenizer(list(texts), context_length=self.context_length)
+        longest = int(tokens.argmax(dim=-1).max()) + 1
+        return tokens[:, :longest].to(self.model.positional_embedding.device)
+
+    def embed_tokens(self, tokens: Int[Tensor, "n length"]) -> Float[Tensor, "n length width"]:
+        return self.model.token_embedding(tokens)
+
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n dim"]:
+        """Unit-length features of spelled-out texts."""
+        tokens = self.tokenize(texts)
+        return self.encode_embeddings(self.embed_tokens(tokens), tokens.argmax(dim=-1))
+
+    def encode_embeddings(
+        self, embeddings: Float[Tensor, "n length width"], ends: Int[Tensor, " n"]
+    ) -> Float[Tensor, "n dim"]:
+        """Unit-length features of texts given as token embeddings without their positions.
+
+        `ends` is the place of each text's end-of-text token, where the tower is read.
+        """
+        model, length = self.model, embeddings.shape[1]
+        hidden = embeddings + model.positional_embedding[:length]
+        hidden = model.transformer(hidden, attn_mask=model.attn_mask[:length, :length])
+        rows = torch.arange(len(ends), device=ends.device)
+        features = model.ln_final(hidden[rows, ends]) @ model.text_projection
+        return F.normalize(features.float(), dim=-1)
+
+
+def load(model: str, pretrained: str = "") -> Clip:
+    """The named model with its weights, frozen.
+
+    `model` is an open_clip name (then `pretrained` is a weights tag or file), `hf-hub:...`, or
+    `local-dir:FOLDER`. Raises ConfigError if it does not exist, has no weights here, or has towers
+    that dual prompts cannot be put into.
+    """
+    _check_exists(model, pretrained)
+    logging.getLogger().setLevel(logging.WARNING)
+    try:
+        loaded = open_clip.create_model(model, pretrained=pretrained or None, device="cpu")
+        tokenizer = open_clip.get_tokenizer(model)
+    except (RuntimeError, ValueError, OSError, UnpicklingError) as error:
+        raise ConfigError(
+            f'The model "{model}" with weights "{pretrained}" could not be loaded: {error}',
+            "Weights come from the model hub once and are cached. Without a network, give the "
+            "path of a weights file instead of the tag, or a local-dir:FOLDER model.",
+        ) from error
+    check_towers(model, loaded)
+    return Clip(loaded, tokenizer)
+
+
+def _check_exists(model: str, pretrained: str) -> None:
+    if model.startswith(LOCAL_PREFIX):
+        folder = Path(model.removeprefix(LOCAL_PREFIX))
+        if not (folder / "open_clip_config.json").is_file():
+            raise ConfigError(
+                f"The model folder {folder} has no open_clip_config.json.",
+                "A local-dir: model is a folder with open_clip_config.json and its weights.",
+            )
+        return
+    if model.startswith("hf-hub:"):
+        return
+    if model not in open_clip.list_models():
+        raise ConfigError(
+            f'open_clip has no model named "{model}".',
+            "Models that work: ViT-B-16, ViT-B-32, ViT-L-14, local-dir:FOLDER, hf-hub:NAME.",
+        )
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    if pretrained not in tags and not os.path.isfile(pretrained):  # noqa: PTH113
+        raise ConfigError(
+            f'The model "{model}" has no weights "{pretrained}", and there is no such file.',
+            f"Known weights: {', '.join(tags)}.",
+        )
+
+
+def check_towers(name: str, model: nn.Module) -> None:
+    """ConfigError unless both towers are ones that prompts can be put into."""
+    tower = model.visual
+    is_native = isinstance(model, open_clip.CLIP) and isinstance(tower, VisionTransformer)
+    if not (is_native and tower.pool_type == "tok" and tower.attn_pool is None):
+        raise ConfigError(
+            f'The image tower of "{name}" is not a plain open_clip Vision Transformer.',
+            "Models that work: ViT-B-16, ViT-B-32, ViT-L-14.",
+        )
+    if model.attn_mask is None or model.text_pool_type != "argmax":
+        raise ConfigError(
+            f'The text tower of "{name}" is not causal.',
+            "Models that work: ViT-B-16, ViT-B-32, ViT-L-14.",
+        )

@@ -1,0 +1,206 @@
+"""Phase 2, adaptation: fully fine-tune the pre-trained image tower with a linear head.
+
+The visual prompts of phase 1 are not used; training is plain cross-entropy on the curated set.
+(DeFT, Wei et al., NeurIPS 2024, section 3.3.)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from jaxtyping import Float, Int, UInt8
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from deft_core import clip
+from deft_core.config import Phase2Config
+from deft_core.errors import RunError
+from deft_core.run_folder import Progress, RunFolder
+from deft_core.training import Batch, ImageLoader, Meter, Schedule, find_device, fit
+
+
+class Classifier(nn.Module):
+    """The image tower of a CLIP without its projection, and a linear head; everything learns."""
+
+    def __init__(self, model: clip.Clip, *, n_classes: int) -> None:
+        super().__init__()
+        self.normalise = model.normalise
+        self.tower = model.visual.requires_grad_(True)
+        self.head = nn.Linear(self.tower.proj.shape[0], n_classes)
+        self.tower.proj = None
+
+    def forward(self, images: UInt8[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch n_cls"]:
+        return self.head(self.tower(self.normalise(images)))
+
+
+def run(folder: RunFolder) -> Iterator[Progress]:
+    """Fine-tunes on the curated set of a run folder, tests, and writes the results into it."""
+    started = time.monotonic()
+    task = folder.config()
+    settings = Phase2Config.from_json(task["settings"])
+    train, test, curated = _parts(folder.samples())
+
+    yield Progress(stage="loading the model")
+    n_classes = len(task["class_names"])
+    n_passes = settings.epochs * (len(curated) + len(train) * settings.has_baseline)
+    meter = Meter(n_passes + len(test) * (1 + settings.has_baseline) + len(train))
+    adapt = Adaptation(Path(task["root"]), settings, n_classes=n_classes, meter=meter)
+
+    baseline = None
+    if settings.has_baseline:
+        on_given = yield from adapt.fine_tune(train, "given_label", stage="on the given labels")
+        baseline = yield from adapt.test(on_given, test)
+    on_curated = yield from adapt.fine_tune(curated, "curated_label", stage="on the curated set")
+    result = yield from adapt.test(on_curated, test)
+    predictions = yield from adapt.predict(on_curated, train)
+
+    with folder.writing("model.safetensors") as path:
+        save_file(
+            {name: value.cpu().contiguous() for name, value in on_curated.state_dict().items()},
+            path,
+        )
+    folder.write_table("predictions.parquet", predictions)
+    folder.write_json(
+        "report.json",
+        {
+            "n_train": len(curated),
+            "n_given": len(train),
+            "test": result,
+            "baseline": baseline,
+            "model": settings.model,
+            "device": str(adapt.device),
+            "seconds": time.monotonic() - started,
+        },
+    )
+
+
+def _parts(samples: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """Training samples, test samples, and the curated part of the training samples."""
+    train = samples.filter(pc.equal(samples["split"], "train"))
+    test = samples.filter(pc.equal(samples["split"], "test"))
+    curated = train.filter(pc.is_valid(train["curated_label"]))
+    if len(curated) == 0:
+        raise RunError(
+            "The curated set is empty: no sample was kept, relabelled or scored as clean.",
+            "Run phase 1 or decide some samples first.",
+        )
+    return train, test, curated
+
+
+class Adaptation:
+    """What the trainings and tests of one run share."""
+
+    def __init__(self, root: Path, settings: Phase2Config, *, n_classes: int, meter: Meter) -> None:
+        self.device = find_device(settings.device)
+        self._root = root
+        self._settings = settings
+        self._n_classes = n_classes
+        self._meter = meter
+
+    def fine_tune(
+        self, samples: pa.Table, label_column: str, *, stage: str
+    ) -> Generator[Progress, None, Classifier]:
+        """A classifier trained on every readable sample with the labels of `label_column`."""
+        settings = self._settings
+        torch.manual_seed(settings.seed)
+        model = clip.load(settings.model, settings.pretrained)
+        classifier = Classifier(model, n_classes=self._n_classes).to(self.device).train()
+        loader = self._loader(samples, model.image_size)
+        labels = self._labels(samples, label_column)
+
+        def loss_of(batch: Batch, _epoch: int) -> Tensor:
+            return F.cross_entropy(classifier(batch.images), labels[batch.rows])
+
+        yield from fit(
+            classifier.parameters(),
+            loss_of,
+            loader,
+            schedule=Schedule(
+                epochs=settings.epochs,
+                learning_rate=settings.learning_rate,
+                momentum=settings.momentum,
+                weight_decay=settings.weight_decay,
+            ),
+            stage_of=lambda _epoch: f"training {stage}",
+            meter=self._meter,
+        )
+        return classifier.eval()
+
+    def test(
+        self, classifier: Classifier, samples: pa.Table
+    ) -> Generator[Progress, None, dict[str, Any] | None]:
+        """Accuracy and macro F1 on the trusted labels of the test split; None without one."""
+        if len(samples) == 0:
+            return None
+        rows, probabilities = yield from self._probabilities(classifier, samples, "testing")
+        true = samples["given_label"].to_numpy()[rows]
+        predicted = probabilities.argmax(1)
+        return {
+            "n": len(rows),
+            "accuracy": float((predicted == true).mean()),
+            "macro_f1": macro_f1(predicted, true),
+        }
+
+    def predict(
+        self, classifier: Classifier, samples: pa.Table
+    ) -> Generator[Progress, None, pa.Table]:
+        """Per sample: its predicted label, and the probabilities of that and of the given one."""
+        rows, probabilities = yield from self._probabilities(classifier, samples, "predicting")
+        given = samples["given_label"].to_numpy()[rows]
+        return pa.table(
+            {
+                "sample_id": samples["sample_id"].take(pa.array(rows)),
+                "predicted_label": probabilities.argmax(1).astype(np.int32),
+                "p_predicted": probabilities.max(1),
+                "p_given": probabilities[np.arange(len(rows)), given],
+            }
+        )
+
+    def _probabilities(
+        self, classifier: Classifier, samples: pa.Table, stage: str
+    ) -> Generator[Progress, None, tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n n_cls"]]]:
+        rows, probabilities = [], []
+        size = classifier.tower.image_size
+        loader = self._loader(samples, size[0] if isinstance(size, tuple) else size)
+        for batch in loader.in_order():
+            with torch.no_grad():
+                logits = classifier(batch.images)
+            rows.append(batch.rows.cpu().numpy())
+            probabilities.append(logits.softmax(dim=1).cpu().numpy())
+            if self._meter.add(len(batch.rows)):
+                yield self._meter.progress(stage)
+        return np.concatenate(rows), np.concatenate(probabilities)
+
+    def _loader(self, samples: pa.Table, image_size: int) -> ImageLoader:
+        return ImageLoader(
+            self._root,
+            samples["file_name"].to_pylist(),
+            image_size=image_size,
+            batch_size=self._settings.batch_size,
+            seed=self._settings.seed,
+            device=self.device,
+        )
+
+    def _labels(self, samples: pa.Table, column: str) -> Int[Tensor, " n"]:
+        return torch.from_numpy(samples[column].to_numpy().astype(np.int64)).to(self.device)
+
+
+def macro_f1(predicted: Int[np.ndarray, " n"], true: Int[np.ndarray, " n"]) -> float:
+    """Mean over the classes that occur of 2 TP / (2 TP + FP + FN).
+
+    >>> macro_f1(np.array([0, 0, 1]), np.array([0, 1, 1]))
+    0.6666666666666666
+    """
+    scores = []
+    for label in np.union1d(predicted, true):
+        hits = np.sum((predicted == label) & (true == label))
+        scores.append(2 * hits / (np.sum(predicted == label) + np.sum(true == label)))
+    return float(np.mean(scores))
