@@ -1,0 +1,293 @@
+"""The command line: `python -m deft_core COMMAND`.
+
+Results go to standard output, as JSON with --json; progress and errors go to standard error. An
+error that the user can mend ends with exit code 2, a cancelled run with 130.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deft_core.config import PRESETS
+from deft_core.errors import ConfigError, DeftError, RunError, StoreError
+from deft_core.export import FORMATS
+from deft_core.run_folder import Progress, RunFolder
+from deft_core.runs import CONFIGS, RunCancelled, Runs, RunView, execute
+from deft_core.terminal import SUMMARIES, ProgressLine, duration
+from deft_core.workspace import Workspace
+
+DEFAULT_WORKSPACE = Path("data/workspace")
+EXIT_ERROR = 2
+EXIT_CANCELLED = 130
+LONGEST_LIST = 10
+
+app = typer.Typer(
+    help="Find and fix wrong labels in image-classification data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+WorkspaceOption = Annotated[
+    Path, typer.Option("--workspace", help="Folder that holds the store, the runs and the exports.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@app.command()
+def demo(
+    directory: Annotated[Path, typer.Argument(help="New or empty folder for the pictures.")],
+    *,
+    seed: Annotated[int, typer.Option(help="Seed of every picture and wrong label.")] = 0,
+    n_train: Annotated[int, typer.Option(help="Training pictures.")] = 1600,
+    n_test: Annotated[int, typer.Option(help="Test pictures; their labels are right.")] = 400,
+    noise_mode: Annotated[str, typer.Option(help="Kind of wrong labels: sym, pair, idn.")] = "sym",
+    noise_ratio: Annotated[float, typer.Option(help="Share of training labels to redraw.")] = 0.2,
+    is_json: JsonOption = False,
+) -> None:
+    """Draw a data set of pictures in which some labels are wrong."""
+    from deft_core.demo import write_demo
+
+    with ProgressLine(sys.stderr) as line:
+        report = write_demo(
+            directory,
+            seed=seed,
+            n_train=n_train,
+            n_test=n_test,
+            noise_mode=noise_mode,
+            noise_ratio=noise_ratio,
+            on_progress=line.counting("drawing"),
+        )
+    _print(
+        asdict(report),
+        f"Drew {report.n_train:,} training and {report.n_test:,} test pictures of "
+        f"{len(report.class_names)} classes in {report.directory}; "
+        f"{report.n_noisy:,} training labels are wrong.",
+        is_json=is_json,
+    )
+
+
+@app.command()
+def ingest(
+    source: Annotated[
+        Path, typer.Argument(help="Folder with class folders or a labels.csv, or a CSV file.")
+    ],
+    *,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    is_json: JsonOption = False,
+) -> None:
+    """Take a data set into a workspace; its files are only read."""
+    with Workspace.open(workspace) as opened, ProgressLine(sys.stderr) as line:
+        report = opened.ingest(source, on_progress=line.counting("reading"))
+    n_classes = len(report.n_by_class)
+    lines = [f"Took in {report.n_samples:,} images of {n_classes} classes ({report.layout})."]
+    if report.unreadable:
+        lines.append(f"Left out {len(report.unreadable):,} that cannot be read:")
+        lines += _first(f"  {one.file_name}: {one.problem}" for one in report.unreadable)
+    if report.conflicts:
+        lines.append(f"{len(report.conflicts):,} images come with different labels:")
+        lines += _first(f"  {', '.join(one.file_names)}" for one in report.conflicts)
+    _print(report.to_json(), "\n".join(lines), is_json=is_json)
+
+
+@app.command()
+def export(
+    *,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    format: Annotated[str, typer.Option(help=f"One of: {', '.join(FORMATS)}.")] = "csv",
+    to: Annotated[Path, typer.Option(help="File or folder to write.")],
+    is_forced: Annotated[bool, typer.Option("--force", help="Replace an existing table.")] = False,
+    is_json: JsonOption = False,
+) -> None:
+    """Write the decisions as a table, or the curated set as class folders."""
+    with _existing(workspace) as opened, ProgressLine(sys.stderr) as line:
+        exported = opened.export(
+            format, to=to, is_forced=is_forced, on_progress=line.counting("writing")
+        )
+    _print(
+        asdict(exported),
+        f"Wrote {exported.path}: {exported.n_samples:,} images, {exported.n_curated:,} of them in "
+        f"the curated set, {exported.n_relabelled:,} with another label than given.",
+        is_json=is_json,
+    )
+
+
+@app.command()
+def status(*, workspace: WorkspaceOption = DEFAULT_WORKSPACE, is_json: JsonOption = False) -> None:
+    """Show the data set, the runs and how far the review is."""
+    with _existing(workspace) as opened:
+        dataset, runs, review = opened.dataset, opened.runs.list(), opened.review.progress()
+    lines = [
+        f"{dataset.n_samples:,} images of {len(dataset.class_names)} classes in {dataset.root}"
+        if dataset
+        else "No data set yet.",
+        *(f"{run.run_id}: {run.state}, {duration(run.seconds)}" for run in runs),
+        f"{review.n_flagged:,} of {review.n_samples:,} scored images are flagged, "
+        f"{review.n_decided:,} of these decided, {review.n_relabelled:,} relabelled.",
+    ]
+    result = {
+        "dataset": asdict(dataset) if dataset else None,
+        "runs": [_run_json(run) for run in runs],
+        "review": asdict(review),
+    }
+    _print(result, "\n".join(lines), is_json=is_json)
+
+
+def _run_command(kind: str) -> Callable[..., None]:
+    """The command that starts a run of this kind and waits for it, or is its child process."""
+
+    def command(
+        *, workspace: Path, run: Path | None, preset: str | None, is_json: bool, **settings: Any
+    ) -> None:
+        if run is None:
+            _start_and_wait(
+                kind, workspace=workspace, preset=preset, settings=settings, is_json=is_json
+            )
+            return
+        if preset or any(value is not None for value in settings.values()):
+            raise ConfigError("--run takes its settings from the run folder.", "Leave others out.")
+        _work_through(RunFolder(run), kind=kind)
+
+    presets = ", ".join(PRESETS[CONFIGS[kind]])
+    parameters = [
+        _parameter("workspace", WorkspaceOption, default=DEFAULT_WORKSPACE),
+        _parameter(
+            "run", Annotated[Path | None, typer.Option(help="Work through this run folder here.")]
+        ),
+        _parameter(
+            "preset",
+            Annotated[
+                str | None,
+                typer.Option(help=f"Settings to begin with: {presets}.", show_default="paper"),
+            ],
+        ),
+        _parameter("is_json", JsonOption, default=False),
+        *(
+            _parameter(
+                one.name,
+                Annotated[
+                    type(one.default) | None,
+                    typer.Option(help=one.metadata["help"], show_default=str(one.default)),
+                ],
+            )
+            for one in fields(CONFIGS[kind])
+        ),
+    ]
+    # typer reads both.
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    return command
+
+
+def _parameter(name: str, annotation: Any, *, default: Any = None) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
+
+
+app.command("phase1", help="Detect: train the dual prompts and score every training image.")(
+    _run_command("phase1")
+)
+app.command("phase2", help="Adapt: fine-tune a classifier on the curated set and test it.")(
+    _run_command("phase2")
+)
+
+
+def _start_and_wait(
+    kind: str, *, workspace: Path, preset: str | None, settings: dict[str, Any], is_json: bool
+) -> None:
+    config = CONFIGS[kind].from_preset(preset or "paper", **settings)
+    with _existing(workspace) as opened, ProgressLine(sys.stderr) as line:
+        run_id = opened.runs.start(kind, config)
+        view = _wait(opened.runs, run_id, line=line)
+    if view.state == "cancelled":
+        raise RunCancelled(f"{run_id} was cancelled.")
+    if view.state != "done":
+        raise RunError(f"{run_id} {view.state}: {view.error}", view.hint)
+    summary = SUMMARIES[kind](view.report or {})
+    _print(
+        _run_json(view),
+        f"{run_id} is done after {duration(view.seconds)}: {summary}",
+        is_json=is_json,
+    )
+
+
+def _wait(runs: Runs, run_id: str, *, line: ProgressLine) -> RunView:
+    try:
+        return runs.wait(run_id, line.show)
+    except KeyboardInterrupt:
+        runs.cancel(run_id)
+        return runs.wait(run_id)
+
+
+def _work_through(folder: RunFolder, *, kind: str) -> None:
+    found = folder.config()["kind"]
+    if found != kind:
+        raise RunError(f"{folder.path} is a {found} run, not {kind}.", f"Use the command {found}.")
+    with ProgressLine(sys.stderr) as line:
+        execute(folder, _STAGES[kind], on_progress=line.show)
+
+
+def _phase1(folder: RunFolder) -> Generator[Progress, None, None]:
+    # Only the child process pays for torch, and a failing import is a failed run.
+    from deft_core import phase1
+
+    yield from phase1.run(folder)
+
+
+def _phase2(folder: RunFolder) -> Generator[Progress, None, None]:
+    from deft_core import phase2
+
+    yield from phase2.run(folder)
+
+
+_STAGES = {"phase1": _phase1, "phase2": _phase2}
+
+
+def _existing(path: Path) -> Workspace:
+    if not (path / "store.duckdb").exists():
+        raise StoreError(
+            f"{path} is not a workspace.", f"python -m deft_core ingest SOURCE --workspace {path}"
+        )
+    return Workspace.open(path)
+
+
+def _run_json(view: RunView) -> dict[str, Any]:
+    wanted = ("run_id", "kind", "round", "state", "error", "hint", "seconds", "settings", "report")
+    return {name: getattr(view, name) for name in wanted}
+
+
+def _first(lines: Iterable[str]) -> list[str]:
+    everything = list(lines)
+    n_more = len(everything) - LONGEST_LIST
+    return everything[:LONGEST_LIST] + ([f"  and {n_more:,} more"] if n_more > 0 else [])
+
+
+def _print(result: dict[str, Any], text: str, *, is_json: bool) -> None:
+    if is_json:
+        text = json.dumps(result, indent=1, ensure_ascii=False, default=str)
+    print(text)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs one command; the one place where errors of the command line are shown."""
+    try:
+        app(arguments, prog_name="python -m deft_core")
+    except DeftError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(EXIT_ERROR)
+    except RunCancelled as error:
+        print(error, file=sys.stderr)
+        sys.exit(EXIT_CANCELLED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,264 @@
+"""Writes what was decided: a table of every sample, or copies of the curated set in class folders.
+
+The images of the data set are only ever read. What is written appears under its name when it is
+whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from deft_core import selection
+from deft_core.errors import ExportError
+from deft_core.run_folder import writing_whole
+from deft_core.selection import NO_LABEL
+from deft_core.store import Dataset, Store
+
+CSV_COLUMNS = (
+    "file_name",
+    "split",
+    "given_label",
+    "reviewed_label",
+    "verdict",
+    "p_clean",
+    "suggested_label",
+    "is_clean",
+    "final_label",
+    "in_curated_set",
+    "reviewer",
+    "decided_at",
+    "round",
+    "sha256",
+)
+UNSAFE_IN_NAMES = frozenset('%/\\:*?"<>|')
+LONGEST_FILE_NAME = 255
+
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """Where an export lies and what is in it; `n_relabelled` of the curated samples have another
+    label than the given one."""
+
+    path: Path
+    n_samples: int
+    n_curated: int
+    n_relabelled: int
+
+
+class Exporter(Protocol):
+    """Writes one format."""
+
+    def __call__(
+        self,
+        store: Store,
+        *,
+        to: Path,
+        is_forced: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> Exported: ...
+
+
+def export(
+    store: Store,
+    *,
+    format: str,
+    to: Path,
+    is_forced: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Exported:
+    """What was written at `to`, in one of FORMATS."""
+    if format not in FORMATS:
+        raise ExportError(
+            f'There is no export format "{format}".', f"Formats: {', '.join(FORMATS)}."
+        )
+    try:
+        return FORMATS[format](store, to=to, is_forced=is_forced, on_progress=on_progress)
+    except OSError as error:
+        raise ExportError(f"{error.filename or to} cannot be written: {error.strerror}.") from error
+
+
+def write_csv(
+    store: Store, *, to: Path, is_forced: bool = False, on_progress: OnProgress | None = None
+) -> Exported:
+    """A row for each sample, decided or not, with labels by name and the decision's provenance.
+
+    `final_label` is the reviewed label, or the given one of an undecided sample; it is empty for
+    both, exclude and unsure. `in_curated_set` says whether phase 2 trains on it.
+    """
+    dataset = _dataset(store)
+    _refuse_inside_source(to, dataset=dataset)
+    if to.is_dir():
+        raise ExportError(f"{to} is a folder.", "Name a file for the table.")
+    if to.exists() and not is_forced:
+        raise ExportError(f"{to} exists.", "Choose another name, or force the export.")
+    rows = _rows(store)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        writing_whole(to) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(CSV_COLUMNS)
+        for number, row in enumerate(rows, start=1):
+            writer.writerow(_csv_row(row, class_names=dataset.class_names).values())
+            if on_progress:
+                on_progress(number, len(rows))
+    return _exported(to, rows=rows)
+
+
+def write_folders(
+    store: Store, *, to: Path, is_forced: bool = False, on_progress: OnProgress | None = None
+) -> Exported:
+    """Byte-identical copies of the curated set as `split/final label/file name`.
+
+    The folder must be new or empty, forced or not. A class name that cannot be a folder's name is
+    written with percent escapes, a file name that is taken with the start of its SHA-256.
+    """
+    dataset = _dataset(store)
+    if store.current_run() is None:
+        raise ExportError("There is no curated set before phase 1.", "Run phase 1 first.")
+    _refuse_inside_source(to, dataset=dataset)
+    if to.exists() and not (to.is_dir() and not any(to.iterdir())):
+        raise ExportError(f"{to} is not an empty folder.", "Choose a new or an empty folder.")
+    folder_names = tuple(map(folder_name, dataset.class_names))
+    rows = [row for row in _rows(store) if row["in_curated_set"]]
+    with _new_folder(to) as temporary:
+        taken: set[str] = set()
+        for number, row in enumerate(rows, start=1):
+            place = f"{row['split']}/{folder_names[row['final_label']]}"
+            name = _free_name(place, row=row, taken=taken)
+            _copy(dataset.root / row["file_name"], to=temporary / name, sha256=row["sha256"])
+            if on_progress:
+                on_progress(number, len(rows))
+    return _exported(to, rows=rows)
+
+
+FORMATS: Mapping[str, Exporter] = {"csv": write_csv, "folders": write_folders}
+
+
+def folder_name(class_name: str) -> str:
+    """The name of a class's folder, from which `urllib.parse.unquote` gives back the class's.
+
+    >>> folder_name("black/white cat"), folder_name("..")
+    ('black%2Fwhite cat', '%2E%2E')
+    """
+    last = len(class_name) - 1
+    name = "".join(
+        _escaped(letter)
+        if letter in UNSAFE_IN_NAMES
+        or not letter.isprintable()
+        or (letter == "." and position in (0, last))
+        or (letter == " " and position in (0, last))
+        else letter
+        for position, letter in enumerate(class_name)
+    )
+    if len(name.encode()) > LONGEST_FILE_NAME:
+        raise ExportError(f'The class name "{class_name[:40]}..." is too long for a folder.')
+    return name
+
+
+def _escaped(letter: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in letter.encode())
+
+
+def _dataset(store: Store) -> Dataset:
+    dataset = store.dataset()
+    if dataset is None:
+        raise ExportError("This workspace holds no data set.", "Ingest one first.")
+    return dataset
+
+
+def _refuse_inside_source(to: Path, *, dataset: Dataset) -> None:
+    if to.resolve().is_relative_to(dataset.root):
+        raise ExportError(
+            f"{to} lies in the data set {dataset.root}, which is never written to.",
+            "Choose a place outside of it.",
+        )
+
+
+def _rows(store: Store) -> list[dict[str, Any]]:
+    """The rows of `Store.samples()` with final_label (or None) and in_curated_set."""
+    samples = store.samples()
+    chosen = selection.curated_set(samples)
+    final = pa.array(chosen.final_label, pa.int32(), mask=chosen.final_label == NO_LABEL)
+    samples = samples.append_column("final_label", final)
+    is_curated = pa.array(chosen.curated_label != NO_LABEL)
+    rows: list[dict[str, Any]] = samples.append_column("in_curated_set", is_curated).to_pylist()
+    return rows
+
+
+def _csv_row(row: dict[str, Any], *, class_names: tuple[str, ...]) -> dict[str, str]:
+    values = {name: row[name] for name in CSV_COLUMNS}
+    return {
+        name: _text(class_names[value] if name.endswith("_label") and value is not None else value)
+        for name, value in values.items()
+    }
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC).isoformat()
+    return str(value)
+
+
+def _exported(to: Path, *, rows: list[dict[str, Any]]) -> Exported:
+    curated = [row for row in rows if row["in_curated_set"]]
+    return Exported(
+        path=to,
+        n_samples=len(rows),
+        n_curated=len(curated),
+        n_relabelled=sum(row["final_label"] != row["given_label"] for row in curated),
+    )
+
+
+@contextmanager
+def _new_folder(to: Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of `to` when the block ends well."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{to.name}.", suffix=".tmp", dir=to.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        temporary.replace(to)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _free_name(place: str, *, row: dict[str, Any], taken: set[str]) -> str:
+    """A name below `place` that no sample has yet, on file systems that ignore case too."""
+    path = Path(row["file_name"])
+    endings = ["", f"-{row['sha256'][:12]}", f"-{row['sha256'][:12]}-{row['sample_id']}"]
+    names = [f"{place}/{path.stem}{ending}{path.suffix}" for ending in endings]
+    name = next(name for name in names if name.casefold() not in taken)
+    taken.add(name.casefold())
+    return name
+
+
+def _copy(source: Path, *, to: Path, sha256: str) -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, to)
+    with to.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            raise ExportError(
+                f"{source} is not the image that was ingested.",
+                "The file has changed since; ingest the data set into a new workspace.",
+            )

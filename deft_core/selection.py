@@ -1,0 +1,83 @@
+"""The rules that turn scores and decisions into a review queue and a curated set.
+
+Pure functions on parallel arrays, one entry a sample. `NO_LABEL` stands where there is no label,
+NaN where there is no score, "" where there is no verdict.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+CLEAN_THRESHOLD = 0.5
+NO_LABEL = -1
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.integer[Any]]
+Strings = NDArray[Any]
+
+
+def is_clean(p_clean: Floats) -> Bools:
+    """Which samples phase 1 believes: `p_clean > 0.5`. A sample without a score is not clean."""
+    return p_clean > CLEAN_THRESHOLD
+
+
+def suggested_labels(predicted: Ints, *, given: Ints) -> Ints:
+    """The predicted label where it differs from the given label, else `NO_LABEL`."""
+    return np.where(predicted == given, NO_LABEL, predicted)
+
+
+def queue_order(p_clean: Floats, *, sample_id: Ints) -> Ints:
+    """Indices that put the most suspect sample first; ties go by sample id."""
+    return np.lexsort((sample_id, p_clean))
+
+
+def final_labels(given: Ints, *, reviewed: Ints, verdict: Strings) -> Ints:
+    """The reviewed label, or the given label of an undecided sample.
+
+    `NO_LABEL` for both, exclude and unsure: a human looked and no single label came out.
+    """
+    return np.where(verdict == "", given, reviewed)
+
+
+def curated_labels(
+    given: Ints, *, reviewed: Ints, verdict: Strings, p_clean: Floats, is_train: Bools
+) -> Ints:
+    """The label with which each sample enters the curated set, `NO_LABEL` where it stays out.
+
+    A decision always counts. An undecided training sample enters with its given label iff it is
+    clean; the given labels of the other splits are trusted, for phase 1 does not score them.
+    """
+    is_trusted = (verdict != "") | ~is_train | is_clean(p_clean)
+    final = final_labels(given, reviewed=reviewed, verdict=verdict)
+    return np.where(is_trusted, final, NO_LABEL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CuratedSet:
+    """Parallel to the samples it was made from; `NO_LABEL` where there is no label."""
+
+    final_label: Ints
+    curated_label: Ints
+
+
+def curated_set(samples: pa.Table) -> CuratedSet:
+    """The final and the curated label of each row of `Store.samples()`."""
+    given = samples["given_label"].to_numpy()
+    reviewed = samples["reviewed_label"].fill_null(NO_LABEL).to_numpy()
+    verdict = samples["verdict"].fill_null("").to_numpy()
+    return CuratedSet(
+        final_label=final_labels(given, reviewed=reviewed, verdict=verdict),
+        curated_label=curated_labels(
+            given,
+            reviewed=reviewed,
+            verdict=verdict,
+            p_clean=samples["p_clean"].to_numpy(),
+            is_train=samples["split"].to_numpy() == "train",
+        ),
+    )

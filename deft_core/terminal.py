@@ -1,0 +1,102 @@
+"""The words of the command line: how far a run is, in one rewritten line, and how it ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Self, TextIO
+
+from deft_core.run_folder import Progress
+
+SECONDS_BETWEEN_LINES = 1.0
+SECONDS_BETWEEN_REWRITES = 0.1
+ERASE_LINE = "\r\x1b[2K"
+
+
+class ProgressLine:
+    """A line that follows a command; where there is no terminal, a line a second at most."""
+
+    def __init__(self, stream: TextIO, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._is_terminal = stream.isatty()
+        self._pause = SECONDS_BETWEEN_REWRITES if self._is_terminal else SECONDS_BETWEEN_LINES
+        self._shown_at = float("-inf")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_terminal:
+            self._stream.write(ERASE_LINE)
+            self._stream.flush()
+
+    def show(self, progress: Progress) -> None:
+        """Show a run's report, unless the last one is too fresh."""
+        self._write(describe(progress))
+
+    def counting(self, stage: str) -> Callable[[int, int], None]:
+        """A callback that shows how many of how many are done."""
+        return lambda done, total: self._write(f"{stage} · {done:,} of {total:,} images")
+
+    def _write(self, text: str) -> None:
+        now = self._clock()
+        if now - self._shown_at < self._pause:
+            return
+        self._shown_at = now
+        self._stream.write(f"{ERASE_LINE}{text}" if self._is_terminal else f"{text}\n")
+        self._stream.flush()
+
+
+def describe(progress: Progress) -> str:
+    """A run's report in one line.
+
+    >>> describe(Progress(stage="training", epoch=2, epochs=10, images_per_second=81.5,
+    ...                   seconds_left=95.0))
+    'training · epoch 2 of 10 · 82 images/s · 1 min 35 s left'
+    """
+    parts = [
+        progress.stage,
+        f"epoch {progress.epoch} of {progress.epochs}" if progress.epochs else "",
+        f"{progress.done:,} of {progress.total:,} images" if progress.total else "",
+        f"{progress.images_per_second:.0f} images/s" if progress.images_per_second else "",
+        f"{duration(progress.seconds_left)} left" if progress.seconds_left is not None else "",
+        progress.message,
+    ]
+    return " · ".join(filter(None, parts))
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the two largest units that matter.
+
+    >>> duration(7), duration(95), duration(7300)
+    ('7 s', '1 min 35 s', '2 h 1 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def phase1_summary(report: dict[str, Any]) -> str:
+    """What phase 1 found, in a sentence."""
+    return f"{report['n_scored']:,} images scored, {report['n_flagged']:,} of them flagged."
+
+
+def phase2_summary(report: dict[str, Any]) -> str:
+    """What phase 2 was worth, in a sentence."""
+    test, baseline = report["test"], report["baseline"]
+    trained = f"trained on {report['n_train']:,} curated images"
+    if test is None:
+        return f"{trained}; there are no test images."
+    accuracy = f"{trained}, {test['accuracy']:.1%} of {test['n']:,} test images are right"
+    if baseline is None:
+        return f"{accuracy}."
+    return f"{accuracy}; trained on the given labels, {baseline['accuracy']:.1%} are."
+
+
+SUMMARIES: Mapping[str, Callable[[dict[str, Any]], str]] = {
+    "phase1": phase1_summary,
+    "phase2": phase2_summary,
+}

@@ -1,0 +1,283 @@
+"""The command line: the whole loop as a user types it, its errors, and what it must not load."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_world import fingerprint, write_class_folders
+from tiny_clip import write_tiny_clip
+
+from deft_core.__main__ import main
+from deft_core.config import Config
+from deft_core.run_folder import RunFolder
+from deft_core.runs import CONFIGS
+from deft_core.workspace import Workspace
+
+
+def run(*arguments: str | Path) -> None:
+    """The command in this process; it must end well."""
+    main([str(argument) for argument in arguments])
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> dict[str, Any]:
+    """What the command prints with --json."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        run(*arguments, "--json")
+    assert caught.value.code == 0
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """What the command that must fail says on standard error."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        run(*arguments)
+    printed = capsys.readouterr()
+    assert caught.value.code == 2
+    assert printed.out == ""
+    assert "Traceback" not in printed.err
+    return printed.err
+
+
+@pytest.fixture(scope="module")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"local-dir:{write_tiny_clip(tmp_path_factory.mktemp('model') / 'tiny')}"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A workspace with four images of two classes, which lie in tmp_path / "pets"."""
+    write_class_folders(tmp_path / "pets")
+    run_json(capsys, "ingest", tmp_path / "pets", "--workspace", tmp_path / "ws")
+    return tmp_path / "ws"
+
+
+# --- the whole loop
+
+
+def test_the_whole_loop(tmp_path: Path, tiny_clip: str, capsys: pytest.CaptureFixture[str]) -> None:
+    in_workspace = ("--workspace", tmp_path / "ws")
+    model = ("--model", tiny_clip, "--pretrained", "", "--epochs", "1", "--batch-size", "8")
+    source = tmp_path / "demo"
+
+    drawn = run_json(capsys, "demo", source, "--n-train", "24", "--n-test", "8")
+    before = fingerprint(source)
+    taken = run_json(capsys, "ingest", source, *in_workspace)
+    detected = run_json(capsys, "phase1", *in_workspace, *model, "--vpt-tokens", "2")
+    adapted = run_json(capsys, "phase2", *in_workspace, *model, "--no-has-baseline")
+    written = run_json(capsys, "export", *in_workspace, "--to", tmp_path / "labels.csv")
+    status = run_json(capsys, "status", *in_workspace)
+
+    assert drawn["n_train"] == 24
+    assert taken["n_samples"] == 32
+    assert (detected["run_id"], detected["state"]) == ("phase1-001", "done")
+    assert detected["report"]["n_scored"] == 24
+    assert detected["settings"]["vpt_tokens"] == 2
+    assert adapted["run_id"] == "phase2-002"
+    assert adapted["report"]["test"]["n"] == 8
+    assert adapted["report"]["baseline"] is None
+    with (tmp_path / "labels.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == written["n_samples"] == 32
+    assert status["dataset"]["n_samples"] == 32
+    assert [one["state"] for one in status["runs"]] == ["done", "done"]
+    assert status["review"]["n_samples"] == 24
+    assert fingerprint(source) == before
+
+
+def test_ctrl_c_cancels_the_run_and_says_so(workspace: Path, tiny_clip: str) -> None:
+    model = ("--model", tiny_clip, "--pretrained", "", "--epochs", "100000")
+    with subprocess.Popen(
+        [sys.executable, "-m", "deft_core", "phase1", "--workspace", str(workspace), *model],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        assert command.stderr is not None
+        assert command.stderr.readline() == "loading the model\n"
+        command.send_signal(signal.SIGINT)
+        errors = command.stderr.read()
+
+    assert command.returncode == 130
+    assert errors.endswith("phase1-001 was cancelled.\n")
+    with Workspace.open(workspace) as opened:
+        assert opened.runs.view("phase1-001").state == "cancelled"
+
+
+def test_a_run_folder_is_worked_through_here(
+    workspace: Path, tiny_clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = CONFIGS["phase1"].from_preset(
+        "paper", model=tiny_clip, pretrained="", epochs=1, vpt_tokens=0
+    )
+    with Workspace.open(workspace) as opened:
+        samples = opened.store.samples()
+    config = {
+        "kind": "phase1",
+        "round": 1,
+        "created_at": "2026-01-01T00:00:00+00:00",
+        "root": str(tmp_path / "pets"),
+        "class_names": ["cat", "dog"],
+        "settings": settings.to_json(),
+    }
+    folder = RunFolder.create(
+        tmp_path / "elsewhere" / "phase1-001",
+        config=config,
+        samples=samples.select(["sample_id", "file_name", "split", "given_label"]),
+    )
+
+    assert "is a phase1 run, not phase2" in refused(capsys, "phase2", "--run", folder.path)
+    assert "--run takes its settings" in refused(
+        capsys, "phase1", "--run", folder.path, "--epochs", "3"
+    )
+    subprocess.run(
+        [sys.executable, "-m", "deft_core", "phase1", "--run", str(folder.path)],
+        check=True,
+        capture_output=True,
+    )
+
+    assert folder.status().state == "done"
+    assert folder.read_table("scores.parquet").num_rows == 4
+
+
+def test_a_run_that_fails_tells_why(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    errors = refused(
+        capsys, "phase1", "--workspace", workspace, "--model", "local-dir:nowhere", "--epochs", "1"
+    )
+
+    assert re.search(r"^Error: phase1-001 failed: .*nowhere", errors, flags=re.MULTILINE)
+    assert "\nHint: " in errors
+
+
+# --- errors
+
+
+def test_ingest__a_second_time_says_what_is_there(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    errors = refused(capsys, "ingest", tmp_path / "pets", "--workspace", workspace)
+
+    assert errors == (
+        f"Error: {workspace} already holds 4 samples of {tmp_path / 'pets'}.\n"
+        "Hint: Use a new workspace for another data set or a new version of this one.\n"
+    )
+    with Workspace.open(workspace) as opened:
+        assert opened.store.samples().num_rows == 4
+
+
+def test_ingest__bad_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    errors = refused(capsys, "ingest", tmp_path / "gone", "--workspace", tmp_path / "ws")
+
+    assert errors.startswith(f"Error: {tmp_path / 'gone'} does not exist.\nHint: ")
+    with Workspace.open(tmp_path / "ws") as opened:
+        assert opened.dataset is None
+
+
+def test_ingest__tells_what_was_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_class_folders(tmp_path / "pets")
+    for number in range(12):
+        (root / "cat" / f"empty {number:02}.jpg").touch()
+    (root / "dog" / "twin.png").write_bytes((root / "cat" / "0.png").read_bytes())
+
+    with pytest.raises(SystemExit):
+        run("ingest", root, "--workspace", tmp_path / "ws")
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [
+        "Took in 5 images of 2 classes (class folders).",
+        "Left out 12 that cannot be read:",
+        "  cat/empty 00.jpg: the file is empty",
+    ]
+    assert lines[-3:] == [
+        "  and 2 more",
+        "1 images come with different labels:",
+        "  cat/0.png, dog/twin.png",
+    ]
+
+
+@pytest.mark.parametrize("command", ["status", "phase1", "phase2", "export"])
+def test_commands_on_no_workspace_make_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    options = ["--to", tmp_path / "out"] if command == "export" else []
+
+    errors = refused(capsys, command, "--workspace", tmp_path / "ws", *options)
+
+    assert errors.startswith(f"Error: {tmp_path / 'ws'} is not a workspace.\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_phase1__settings_are_checked_before_anything_starts(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    errors = refused(capsys, "phase1", "--workspace", workspace, "--device", "tpu")
+    assert 'Phase1Config.device is "tpu"' in errors
+    errors = refused(capsys, "phase1", "--workspace", workspace, "--preset", "best")
+    assert errors.endswith("Hint: Presets: paper, demo.\n")
+    assert not list((workspace / "runs").iterdir())
+
+
+def test_phase2__before_phase1(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    errors = refused(capsys, "phase2", "--workspace", workspace)
+
+    assert errors == "Error: Phase 2 needs the scores of phase 1.\nHint: Run phase 1 first.\n"
+
+
+def test_run__a_folder_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "has no config.json" in refused(capsys, "phase1", "--run", tmp_path / "gone")
+    assert not list(tmp_path.iterdir())
+
+
+def test_workspace__a_file_is_in_the_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ws").write_text("mine")
+
+    errors = refused(capsys, "ingest", tmp_path, "--workspace", tmp_path / "ws")
+
+    assert errors.startswith(f"Error: {tmp_path / 'ws'} cannot hold a workspace: Not a directory.")
+
+
+# --- help and imports
+
+
+@pytest.mark.parametrize(("kind", "config"), CONFIGS.items())
+def test_help__shows_every_setting_with_its_default(
+    kind: str,
+    config: type[Config],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+
+    with pytest.raises(SystemExit):
+        run(kind, "--help")
+
+    shown = capsys.readouterr().out
+    for one in fields(config):
+        assert f"--{one.name.replace('_', '-')}" in shown
+        assert one.metadata["help"] in shown
+        assert f"[default: ({one.default})]" in shown
+
+
+def test_no_command_loads_torch_or_the_browser_side() -> None:
+    script = (
+        "import sys, deft_core.__main__\n"
+        "print({'torch', 'open_clip', 'gradio', 'fastapi'} & set(sys.modules))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+
+    assert loaded.stdout == "set()\n"

@@ -1,0 +1,269 @@
+"""Exports: what is in them, byte for byte, and what is refused without a trace."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import given as cases
+from hypothesis import strategies as st
+from small_world import Clock, add_scores, fingerprint, write_class_folders, write_image
+
+from deft_core.errors import ExportError
+from deft_core.export import CSV_COLUMNS, FORMATS, export, folder_name
+from deft_core.ingest import read_source
+from deft_core.review import Decision, Review, utc_now
+from deft_core.store import Store
+
+NAMES = ("=cmd|' C calc'!A1", 'he said "cat", twice')
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Four training images of two awkward classes, each folder with 0.png and 1.png."""
+    return write_class_folders(tmp_path / "data", names=NAMES)
+
+
+@pytest.fixture
+def store(root: Path) -> Iterator[Store]:
+    """Sample 0 relabelled to class 1, 1 undecided and flagged, 2 undecided and clean, 3 both."""
+    ingested = read_source(root)
+    with Store(":memory:") as opened:
+        opened.add_dataset(
+            root,
+            class_names=ingested.class_names,
+            samples=ingested.samples,
+            report={},
+            ingested_at=utc_now(),
+        )
+        add_scores(opened, [0.25, 0.125, 0.875, 0.5], predicted=[1, 1, 1, 0])
+        review = Review(opened, clock=Clock())
+        review.decide(
+            [
+                Decision(uid="a", group="a", sample_id=0, verdict="relabel", label=1),
+                Decision(uid="b", group="b", sample_id=3, verdict="both"),
+            ],
+            reviewer="ann",
+        )
+        yield opened
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+# --- csv
+
+
+def test_csv__every_sample_with_its_provenance(store: Store, root: Path, tmp_path: Path) -> None:
+    before = fingerprint(root)
+
+    exported = export(store, format="csv", to=tmp_path / "out" / "labels.csv")
+
+    rows = rows_of(exported.path)
+    assert tuple(rows[0]) == CSV_COLUMNS
+    assert rows[0] == {
+        "file_name": f"{NAMES[0]}/0.png",
+        "split": "train",
+        "given_label": NAMES[0],
+        "reviewed_label": NAMES[1],
+        "verdict": "relabel",
+        "p_clean": "0.25",
+        "suggested_label": NAMES[1],
+        "is_clean": "false",
+        "final_label": NAMES[1],
+        "in_curated_set": "true",
+        "reviewer": "ann",
+        "decided_at": "2026-01-02T03:04:06+00:00",
+        "round": "1",
+        "sha256": store.sample(0).sha256,
+    }
+    chosen = [(row["final_label"], row["in_curated_set"], row["verdict"]) for row in rows[1:]]
+    assert chosen == [(NAMES[0], "false", ""), (NAMES[1], "true", ""), ("", "false", "both")]
+    assert (exported.n_samples, exported.n_curated, exported.n_relabelled) == (4, 2, 1)
+    assert fingerprint(root) == before
+
+
+def test_csv__can_be_ingested_again(store: Store, root: Path, tmp_path: Path) -> None:
+    table = export(store, format="csv", to=tmp_path / "labels.csv").path
+    (root / "labels.csv").write_bytes(table.read_bytes())
+
+    again = read_source(root)
+
+    assert again.samples["given_label"].to_pylist() == [0, 0, 1, 1]
+
+
+def test_csv__refuses_to_overwrite_unless_forced(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("mine")
+
+    with pytest.raises(ExportError, match=r"labels\.csv exists"):
+        export(store, format="csv", to=path)
+
+    assert path.read_text() == "mine"
+    export(store, format="csv", to=path, is_forced=True)
+    assert len(rows_of(path)) == 4
+
+
+def test_csv__of_a_workspace_without_scores(root: Path, tmp_path: Path) -> None:
+    ingested = read_source(root)
+    with Store(":memory:") as store:
+        store.add_dataset(
+            root,
+            class_names=ingested.class_names,
+            samples=ingested.samples,
+            report={},
+            ingested_at=utc_now(),
+        )
+        export(store, format="csv", to=tmp_path / "labels.csv")
+
+        with pytest.raises(ExportError, match="no curated set before phase 1"):
+            export(store, format="folders", to=tmp_path / "out")
+
+    row = rows_of(tmp_path / "labels.csv")[0]
+    assert (row["p_clean"], row["is_clean"], row["in_curated_set"]) == ("", "", "false")
+    assert not (tmp_path / "out").exists()
+
+
+# --- folders
+
+
+def test_folders__copies_of_the_curated_set(store: Store, root: Path, tmp_path: Path) -> None:
+    before = fingerprint(root)
+    seen: list[tuple[int, int]] = []
+
+    exported = export(
+        store,
+        format="folders",
+        to=tmp_path / "out",
+        on_progress=lambda done, total: seen.append((done, total)),
+    )
+
+    folder = "he said %22cat%22, twice"
+    second = f"train/{folder}/0-{store.sample(2).sha256[:12]}.png"
+    assert files_in(tmp_path / "out") == {
+        f"train/{folder}/0.png": (root / NAMES[0] / "0.png").read_bytes(),
+        second: (root / NAMES[1] / "0.png").read_bytes(),
+    }
+    assert (exported.n_samples, exported.n_relabelled) == (2, 1)
+    assert seen == [(1, 2), (2, 2)]
+    assert fingerprint(root) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out"]
+
+
+def test_folders__an_empty_folder_is_taken(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+
+    assert export(store, format="folders", to=tmp_path / "out").n_samples == 2
+
+
+def test_folders__three_files_of_one_name_and_content(tmp_path: Path) -> None:
+    root = write_class_folders(tmp_path / "data")
+    image = (root / "cat" / "0.png").read_bytes()
+    for place in ("cat/a", "cat/b"):
+        (root / place).mkdir()
+        (root / place / "0.PNG").write_bytes(image)
+    ingested = read_source(root)
+    with Store(":memory:") as store:
+        store.add_dataset(
+            root,
+            class_names=ingested.class_names,
+            samples=ingested.samples,
+            report={},
+            ingested_at=utc_now(),
+        )
+        add_scores(store, [0.875] * 6)
+
+        assert export(store, format="folders", to=tmp_path / "out").n_samples == 6
+
+    assert len(list((tmp_path / "out" / "train" / "cat").iterdir())) == 4
+
+
+def test_folders__refuses_a_folder_that_holds_something(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+
+    with pytest.raises(ExportError, match="not an empty folder"):
+        export(store, format="folders", to=tmp_path / "out", is_forced=True)
+
+    assert files_in(tmp_path / "out") == {"mine.txt": b"mine"}
+
+
+@pytest.mark.parametrize("change", ["other bytes", "gone"])
+def test_folders__refuses_images_that_have_changed(
+    store: Store, root: Path, tmp_path: Path, change: str
+) -> None:
+    if change == "gone":
+        (root / NAMES[1] / "0.png").unlink()
+    else:
+        write_image(root / NAMES[1] / "0.png", seed=77)
+
+    with pytest.raises(ExportError, match=r"0\.png"):
+        export(store, format="folders", to=tmp_path / "out")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+# --- both
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_export__never_into_the_data_set(store: Store, root: Path, name: str) -> None:
+    before = fingerprint(root)
+
+    for place in (root, root / "new", root / ".." / "data" / "x.csv"):
+        with pytest.raises(ExportError, match="never written to"):
+            export(store, format=name, to=place, is_forced=True)
+
+    assert fingerprint(root) == before
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_export__says_where_it_cannot_write(store: Store, tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("in the way")
+
+    with pytest.raises(ExportError, match="cannot be written"):
+        export(store, format=name, to=tmp_path / "file" / "out")
+
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_export__unknown_format(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match='no export format "coco"') as caught:
+        export(store, format="coco", to=tmp_path / "out")
+
+    assert caught.value.hint == "Formats: csv, folders."
+
+
+def test_export__nothing_ingested(tmp_path: Path) -> None:
+    with Store(":memory:") as empty, pytest.raises(ExportError, match="holds no data set"):
+        export(empty, format="csv", to=tmp_path / "labels.csv")
+
+    assert not list(tmp_path.iterdir())
+
+
+@cases(st.text(min_size=1, max_size=40))
+def test_folder_name__is_safe_and_can_be_undone(name: str) -> None:
+    folder = folder_name(name)
+
+    assert unquote(folder) == name
+    assert folder not in (".", "..")
+    assert not set(folder) & set('/\\:*?"<>|\0\n')
+    assert Path(folder).name == folder
+
+
+def test_folder_name__refuses_what_no_file_system_takes() -> None:
+    with pytest.raises(ExportError, match="too long for a folder"):
+        folder_name("é" * 200)

@@ -1,0 +1,286 @@
+"""Runs with real child processes: how they start, end, fail, stop, die and are taken in."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from small_world import make_store
+
+from deft_core.config import Phase1Config, Phase2Config
+from deft_core.errors import RunError
+from deft_core.review import Decision, Review
+from deft_core.run_folder import Progress, RunFolder
+from deft_core.runs import Runs
+from deft_core.store import Store
+
+PROGRAM = (sys.executable, str(Path(__file__).with_name("stage_script.py")))
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    with make_store([0, 1, 0, 1], n_classes=2) as opened:
+        yield opened
+
+
+@pytest.fixture
+def runs(tmp_path: Path, store: Store) -> Iterator[Runs]:
+    opened = Runs(tmp_path, store=store, program=PROGRAM)
+    yield opened
+    for view in opened.list():
+        if not view.is_finished:
+            opened.cancel(view.run_id)
+            opened.cancel(view.run_id)
+            opened.wait(view.run_id)
+
+
+class StageSeenError(Exception):
+    """Ends a wait from its callback."""
+
+
+def wait_for_stage(runs: Runs, run_id: str, *, stage: str) -> None:
+    """Returns when the run has reported the stage."""
+
+    def check(progress: Progress) -> None:
+        if progress.stage == stage:
+            raise StageSeenError
+
+    with pytest.raises(StageSeenError):
+        runs.wait(run_id, check)
+
+
+def start(runs: Runs, script: str) -> str:
+    return runs.start("phase1", Phase1Config(model=script))
+
+
+# --- a good run
+
+
+def test_a_run_from_start_to_scores(runs: Runs, store: Store) -> None:
+    seen: list[Progress] = []
+
+    run_id = start(runs, "good")
+    assert run_id == "phase1-001"
+    view = runs.wait(run_id, seen.append)
+
+    assert (view.state, view.error, view.kind, view.round) == ("done", "", "phase1", 1)
+    assert view.report == {"n_scored": 4, "curated": [None] * 4}
+    assert view.losses == [(0.5, 0.5)]
+    assert view.seconds > 0
+    assert seen[-1].stage == "training"
+    page = Review(store).queue()
+    assert [(item.sample_id, item.p_clean) for item in page.items] == [(0, 0), (1, 0.25), (2, 0.5)]
+    assert [item.suggested_label for item in page.items] == [1, 0, 1]
+    assert runs.import_finished() == ()
+
+
+def test_the_next_round_is_told_the_curated_set(runs: Runs, store: Store) -> None:
+    runs.wait(start(runs, "good"))
+    Review(store).decide(
+        [
+            Decision(uid="a", group="a", sample_id=0, verdict="relabel", label=1),
+            Decision(uid="b", group="b", sample_id=3, verdict="exclude"),
+        ]
+    )
+
+    view = runs.wait(start(runs, "good"))
+
+    assert (view.run_id, view.round) == ("phase1-002", 2)
+    assert view.report is not None
+    assert view.report["curated"] == [1, None, None, None]
+    assert [one.run_id for one in runs.list()] == ["phase1-002", "phase1-001"]
+    current = store.current_run()
+    assert current is not None
+    assert (current.run_id, current.round) == ("phase1-002", 2)
+
+
+def test_results_are_taken_in_by_whoever_looks_next(
+    runs: Runs, store: Store, tmp_path: Path
+) -> None:
+    run_id = start(runs, "good")
+    wait_for_stage(runs, run_id, stage="training")
+    another = Runs(tmp_path, store=store, program=PROGRAM)
+
+    assert another.wait(run_id).state == "done"
+
+    assert [run.run_id for run in store.runs()] == [run_id]
+
+
+# --- runs that end badly
+
+
+def test_an_error_that_the_user_can_mend(runs: Runs, store: Store) -> None:
+    view = runs.wait(start(runs, "user error"))
+
+    assert (view.state, view.error, view.hint) == ("failed", "cat.jpg is gone.", "Put it back.")
+    assert store.runs() == []
+
+
+def test_a_bug_leaves_its_traceback(runs: Runs) -> None:
+    view = runs.wait(start(runs, "bug"))
+
+    assert view.state == "failed"
+    assert view.error == "This is a bug: ZeroDivisionError: one by none"
+    assert "Traceback" in view.log_tail
+    assert view.log_tail.strip().endswith("ZeroDivisionError: one by none")
+
+
+def test_a_process_that_is_killed_has_crashed(runs: Runs) -> None:
+    view = runs.wait(start(runs, "killed"))
+
+    assert view.state == "crashed"
+    assert view.hint
+    assert start(runs, "good") == "phase1-002"
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        ("bad scores", "cannot be used: a p_clean is not between 0 and 1."),
+        ("torn scores", "The scores of phase1-001 cannot be used:"),
+        ("no results", "has no report.json"),
+    ],
+)
+def test_results_that_cannot_be_used_fail_the_run(
+    runs: Runs, store: Store, script: str, error: str
+) -> None:
+    view = runs.wait(start(runs, script))
+
+    assert view.state == "failed"
+    assert error in view.error
+    assert store.current_run() is None
+
+
+# --- cancelling
+
+
+def test_cancel__lets_the_stage_clean_up(runs: Runs, tmp_path: Path) -> None:
+    run_id = start(runs, "endless")
+    wait_for_stage(runs, run_id, stage="endless")
+
+    runs.cancel(run_id)
+
+    assert runs.wait(run_id).state == "cancelled"
+    assert (tmp_path / run_id / "cleaned up").exists()
+    assert json.loads((tmp_path / run_id / "status.json").read_text())["state"] == "cancelled"
+
+
+def test_cancel__before_the_child_is_ready_to_hear(runs: Runs) -> None:
+    run_id = start(runs, "good")
+
+    runs.cancel(run_id)
+
+    assert runs.wait(run_id).state == "cancelled"
+
+
+def test_cancel__twice_kills(runs: Runs) -> None:
+    run_id = start(runs, "deaf")
+    wait_for_stage(runs, run_id, stage="deaf")
+
+    runs.cancel(run_id)
+    assert runs.view(run_id).state == "running"
+    runs.cancel(run_id)
+
+    assert runs.wait(run_id).state == "cancelled"
+
+
+def test_cancel__leaves_a_finished_run_alone(runs: Runs) -> None:
+    run_id = start(runs, "good")
+    runs.wait(run_id)
+
+    runs.cancel(run_id)
+
+    assert runs.view(run_id).state == "done"
+
+
+# --- what is refused
+
+
+def test_start__one_run_at_a_time(runs: Runs, tmp_path: Path) -> None:
+    start(runs, "endless")
+
+    with pytest.raises(RunError, match=r"phase1-001 is \w+; one run works at a time") as caught:
+        start(runs, "good")
+
+    assert caught.value.hint == "Wait for it, or cancel it."
+    assert [path.name for path in tmp_path.iterdir()] == ["phase1-001"]
+
+
+def test_start__needs_a_data_set(tmp_path: Path) -> None:
+    with Store(":memory:") as empty:
+        runs = Runs(tmp_path, store=empty, program=PROGRAM)
+
+        with pytest.raises(RunError, match="holds no data set"):
+            start(runs, "good")
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_start__phase2_needs_scores(runs: Runs, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="Phase 2 needs the scores of phase 1"):
+        runs.start("phase2", Phase2Config())
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_start__settings_of_another_kind(runs: Runs) -> None:
+    with pytest.raises(RunError, match='no "phase2" run with Phase1Config'):
+        runs.start("phase2", Phase1Config())
+    with pytest.raises(RunError, match='no "phase3" run'):
+        runs.start("phase3", Phase1Config())
+
+
+@pytest.mark.parametrize("run_id", ["phase1-009", "../phase1-001", "", "phase1-001/.."])
+def test_view__unknown_run(runs: Runs, run_id: str) -> None:
+    runs.wait(start(runs, "good"))
+
+    with pytest.raises(RunError, match="There is no run"):
+        runs.view(run_id)
+
+
+# --- telling the living from the dead
+
+
+def test_a_used_again_process_id_is_not_the_run(runs: Runs, tmp_path: Path) -> None:
+    run_id = start(runs, "killed")
+    runs.wait(run_id)
+    RunFolder(tmp_path / run_id).write_json("proc.json", {"pid": os.getpid(), "start_time": 1.0})
+
+    assert runs.view(run_id).state == "crashed"
+
+
+def test_a_folder_whose_process_never_came_is_crashed(runs: Runs, tmp_path: Path) -> None:
+    run_id = start(runs, "killed")
+    runs.wait(run_id)
+    (tmp_path / run_id / "proc.json").unlink()
+
+    assert runs.view(run_id).state == "crashed"
+
+
+def test_the_number_of_a_broken_folder_is_not_used_again(runs: Runs, tmp_path: Path) -> None:
+    (tmp_path / "phase2-007").mkdir()
+    (tmp_path / "notes").mkdir()
+
+    assert start(runs, "good") == "phase1-008"
+    assert [view.run_id for view in runs.list()] == ["phase1-008"]
+
+
+def test_a_child_outlives_the_store_of_its_starter(tmp_path: Path) -> None:
+    path = tmp_path / "store.duckdb"
+    with make_store([0, 1, 0, 1], n_classes=2, path=path) as store:
+        runs = Runs(tmp_path / "runs", store=store, program=PROGRAM)
+        run_id = start(runs, "endless")
+        wait_for_stage(runs, run_id, stage="endless")
+
+    with Store(path) as store:
+        runs = Runs(tmp_path / "runs", store=store, program=PROGRAM)
+        view = runs.view(run_id)
+        assert view.state == "running"
+        process = json.loads((tmp_path / "runs" / run_id / "proc.json").read_text())
+        os.kill(process["pid"], signal.SIGTERM)
+        assert runs.wait(run_id).state == "cancelled"

@@ -1,0 +1,73 @@
+"""The rules by rows that a reader can check by hand, and by properties."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given as cases
+from hypothesis import strategies as st
+
+from deft_core import selection
+from deft_core.selection import NO_LABEL
+
+NAN = float("nan")
+
+
+def test_is_clean__above_a_half_only() -> None:
+    assert selection.is_clean(np.array([0.0, 0.5, 0.500001, 1.0, NAN])).tolist() == [
+        False,
+        False,
+        True,
+        True,
+        False,
+    ]
+
+
+def test_suggested_labels__none_where_the_model_agrees() -> None:
+    suggested = selection.suggested_labels(np.array([1, 2, 0]), given=np.array([1, 0, 0]))
+
+    assert suggested.tolist() == [NO_LABEL, 2, NO_LABEL]
+
+
+def test_queue_order__most_suspect_first_and_ties_by_id() -> None:
+    order = selection.queue_order(np.array([0.5, 0.1, 0.5]), sample_id=np.array([9, 7, 3]))
+
+    assert order.tolist() == [1, 2, 0]
+
+
+def test_curated_labels__every_rule() -> None:
+    rows = [
+        # verdict, given, reviewed, p_clean, is_train -> final, curated
+        ("", 1, NO_LABEL, 0.9, True, 1, 1),
+        ("", 1, NO_LABEL, 0.5, True, 1, NO_LABEL),
+        ("", 1, NO_LABEL, NAN, True, 1, NO_LABEL),
+        ("", 1, NO_LABEL, NAN, False, 1, 1),
+        ("keep", 1, 1, 0.1, True, 1, 1),
+        ("relabel", 1, 2, 0.9, True, 2, 2),
+        ("relabel", 1, 2, NAN, False, 2, 2),
+        ("both", 1, NO_LABEL, 0.9, True, NO_LABEL, NO_LABEL),
+        ("exclude", 1, NO_LABEL, 0.9, True, NO_LABEL, NO_LABEL),
+        ("unsure", 1, NO_LABEL, NAN, False, NO_LABEL, NO_LABEL),
+    ]
+    verdict, given, reviewed, p_clean, is_train, final, curated = map(
+        np.array, zip(*rows, strict=True)
+    )
+
+    assert (
+        selection.final_labels(given, reviewed=reviewed, verdict=verdict).tolist() == final.tolist()
+    )
+    assert (
+        selection.curated_labels(
+            given, reviewed=reviewed, verdict=verdict, p_clean=p_clean, is_train=is_train
+        ).tolist()
+        == curated.tolist()
+    )
+
+
+@cases(st.lists(st.floats(0, 1, width=32), max_size=50))
+def test_queue_order__is_a_permutation_in_ascending_order(scores: list[float]) -> None:
+    p_clean = np.array(scores, dtype=np.float32)
+
+    order = selection.queue_order(p_clean, sample_id=np.arange(len(scores)))
+
+    assert sorted(order.tolist()) == list(range(len(scores)))
+    assert (np.diff(p_clean[order]) >= 0).all()

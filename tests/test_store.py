@@ -1,0 +1,311 @@
+"""The store on real DuckDB files: what it keeps, what it refuses, and that the log is the truth."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pytest
+from hypothesis import given as cases
+from hypothesis import settings
+from hypothesis import strategies as st
+from small_world import NOW, add_scores, make_store
+
+from deft_core.errors import StoreError
+from deft_core.store import Store
+from deft_core.store.schema import MIGRATIONS, Connection, connect, migrate
+
+N_SAMPLES = 4
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    with make_store([0, 1, 2, 0]) as opened:
+        yield opened
+
+
+def decide(
+    store: Store, *rows: tuple[str, str, int, str, int | None], reviewer: str = "me"
+) -> None:
+    """Append decisions given as (uid, group, sample_id, verdict, label)."""
+    names = ("uid", "grp", "sample_id", "verdict", "label")
+    types = (pa.string(), pa.string(), pa.int32(), pa.string(), pa.int32())
+    schema = pa.schema(list(zip(names, types, strict=True)))
+    table = pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], schema)
+    store.add_decisions(table, reviewer=reviewer, decided_at=NOW)
+
+
+def verdicts(store: Store) -> dict[int, tuple[str, int | None]]:
+    rows = store.current_decisions().to_pylist()
+    return {row["sample_id"]: (row["verdict"], row["reviewed_label"]) for row in rows}
+
+
+# --- what it keeps
+
+
+def test_dataset__is_read_back_as_it_went_in(store: Store) -> None:
+    dataset = store.dataset()
+
+    assert dataset is not None
+    assert dataset.root == Path("/data")
+    assert dataset.class_names == ("class 0", "class 1", "class 2")
+    assert dataset.n_by_split == {"train": 4}
+    assert dataset.ingested_at == NOW
+    assert store.sample(1).file_name == "class 1/1.jpg"
+
+
+def test_dataset__is_none_before_one_is_added() -> None:
+    with Store(":memory:") as empty:
+        assert empty.dataset() is None
+        assert empty.current_run() is None
+        assert empty.samples().num_rows == 0
+
+
+def test_add_dataset__refuses_a_second_one(store: Store) -> None:
+    with pytest.raises(StoreError, match="already holds a data set"):
+        store.add_dataset(
+            Path("/other"), class_names=["x"], samples=store.samples(), report={}, ingested_at=NOW
+        )
+
+    assert store.samples().num_rows == N_SAMPLES
+
+
+def test_add_decisions__keeps_what_the_reviewer_saw(store: Store) -> None:
+    add_scores(store, [0.25, 0.5, 0.75, 1.0], predicted=[2, 1, 2, 0])
+
+    decide(store, ("a", "a", 0, "relabel", 2))
+
+    (event,) = store.history(0).to_pylist()
+    assert event["shown"] == '{"p_clean":0.25,"suggested_label":2}'
+    assert (event["run_id"], event["round"]) == ("phase1-001", 1)
+
+
+def test_current_run__is_the_latest_phase1(store: Store) -> None:
+    add_scores(store, [0.1, 0.2, 0.3, 0.4])
+    add_scores(store, [0.9, 0.8, 0.7, 0.6], run_id="phase1-002", round=2)
+    store.add_run(
+        "phase2-003", kind="phase2", round=2, imported_at=NOW, settings={}, report={"a": 1}
+    )
+
+    current = store.current_run()
+
+    assert current is not None
+    assert (current.run_id, current.round) == ("phase1-002", 2)
+    assert [run.run_id for run in store.runs()] == ["phase1-001", "phase1-002", "phase2-003"]
+    assert store.points()["p_clean"].to_pylist() == pytest.approx([0.9, 0.8, 0.7, 0.6])
+
+
+def test_decisions__survive_a_process_that_dies_without_closing(tmp_path: Path) -> None:
+    path = tmp_path / "store.duckdb"
+    make_store([0, 1], path=path).close()
+    script = """
+import os, sys
+sys.path.insert(0, "tests")
+from test_store import Store, decide
+decide(Store(sys.argv[1]), ("a", "a", 1, "keep", None))
+os._exit(1)
+"""
+    subprocess.run([sys.executable, "-c", script, str(path)], check=False, cwd=Path.cwd())
+
+    with Store(path) as store:
+        assert verdicts(store) == {1: ("keep", 1)}
+
+
+# --- what it refuses
+
+
+def test_open__names_the_process_that_holds_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "store.duckdb"
+    script = (
+        "import sys, duckdb; c = duckdb.connect(sys.argv[1]); print('open', flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "open\n"
+
+        with pytest.raises(StoreError, match=rf"another process \(id {holder.pid}\)") as caught:
+            Store(path)
+
+        assert "--workspace" in caught.value.hint
+        holder.communicate("\n")
+
+
+def test_open__refuses_a_file_that_is_no_store(tmp_path: Path) -> None:
+    path = tmp_path / "store.duckdb"
+    path.write_bytes(b"not a database" * 1000)
+
+    with pytest.raises(StoreError, match=r"store\.duckdb cannot be opened"):
+        Store(path)
+
+    assert path.read_bytes() == b"not a database" * 1000
+
+
+def test_open__refuses_a_store_of_a_newer_application(tmp_path: Path) -> None:
+    path = tmp_path / "store.duckdb"
+    make_store([0, 1], path=path).close()
+    with duckdb.connect(path) as connection:
+        connection.execute("insert into migrations values (99, 'from the future')")
+
+    with pytest.raises(StoreError, match="has schema 99") as caught:
+        Store(path)
+
+    assert caught.value.hint == "Update the application."
+
+
+def test_migrate__applies_each_once_and_a_broken_one_not_at_all() -> None:
+    def m002_more(connection: Connection) -> None:
+        connection.execute("create table more(a integer)")
+
+    def m003_broken(connection: Connection) -> None:
+        connection.execute("create table half(a integer)")
+        raise RuntimeError("power cut")
+
+    connection = connect(":memory:")
+    migrate(connection, path="x")
+    migrate(connection, path="x", migrations=[*MIGRATIONS, m002_more])
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        migrate(connection, path="x", migrations=[*MIGRATIONS, m002_more, m003_broken])
+
+    applied = connection.execute("select version, name from migrations order by version").fetchall()
+    tables = {row[0] for row in connection.execute("show tables").fetchall()}
+    connection.close()
+    assert applied == [(1, "_m001_initial"), (2, "m002_more")]
+    assert "more" in tables
+    assert "half" not in tables
+
+
+def test_add_decisions__all_or_none(store: Store) -> None:
+    with pytest.raises(StoreError, match="No sample with id 77"):
+        decide(store, ("a", "g", 1, "keep", None), ("b", "g", 77, "keep", None))
+
+    assert verdicts(store) == {}
+    assert store.history(1).num_rows == 0
+
+
+def test_sample__unknown_id(store: Store) -> None:
+    with pytest.raises(StoreError, match="No sample with id 99"):
+        store.sample(99)
+
+
+# --- the log is the truth
+
+
+def test_add_decisions__a_uid_counts_once(store: Store) -> None:
+    decide(store, ("a", "a", 1, "keep", None), ("a", "a", 2, "exclude", None))
+    decide(store, ("a", "a", 1, "exclude", None))
+
+    assert verdicts(store) == {1: ("keep", 1)}
+
+
+def test_add_undo__brings_back_what_was_before(store: Store) -> None:
+    decide(store, ("a", "a", 1, "relabel", 2))
+    decide(store, ("b", "bulk", 1, "keep", None), ("c", "bulk", 2, "exclude", None))
+
+    assert store.add_undo("u1", reviewer="me", decided_at=NOW) == [1, 2]
+    assert verdicts(store) == {1: ("relabel", 2)}
+    assert store.add_undo("u1", reviewer="me", decided_at=NOW) == [1, 2]
+    assert verdicts(store) == {1: ("relabel", 2)}
+    assert store.add_undo("u2", reviewer="me", decided_at=NOW) == [1]
+    assert store.add_undo("u3", reviewer="me", decided_at=NOW) == []
+    assert verdicts(store) == {}
+
+
+def test_add_undo__leaves_other_reviewers_alone(store: Store) -> None:
+    decide(store, ("a", "a", 1, "keep", None), reviewer="ann")
+    decide(store, ("b", "b", 1, "exclude", None), reviewer="bob")
+
+    assert store.add_undo("u", reviewer="ann", decided_at=NOW) == [1]
+
+    assert verdicts(store) == {1: ("exclude", None)}
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(
+            st.sampled_from(["ann", "bob"]),
+            st.sampled_from(["g1", "g2", "g3"]),
+            st.lists(
+                st.tuples(
+                    st.integers(0, N_SAMPLES - 1),
+                    st.sampled_from(["keep", "relabel", "both", "exclude", "unsure"]),
+                ),
+                min_size=1,
+                max_size=3,
+            ),
+        ),
+        st.sampled_from(["ann", "bob"]),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@cases(STEPS)
+def test_current_decisions__equal_the_replayed_log_and_a_plain_model(
+    steps: list[tuple[str, str, list[tuple[int, str]]] | str],
+) -> None:
+    log: list[tuple[str, str, int, str]] = []
+    with make_store([0, 1, 2, 0]) as store:
+        for number, step in enumerate(steps):
+            if isinstance(step, str):
+                store.add_undo(f"u{number}", reviewer=step, decided_at=NOW)
+                own = [one for one in log if one[0] == step]
+                log = [one for one in log if one[:2] != own[-1][:2]] if own else log
+            else:
+                reviewer, group, decisions = step
+                rows = [
+                    (
+                        f"{number}-{i}",
+                        group,
+                        sample_id,
+                        verdict,
+                        2 if verdict == "relabel" else None,
+                    )
+                    for i, (sample_id, verdict) in enumerate(decisions)
+                ]
+                decide(store, *rows, reviewer=reviewer)
+                log += [(reviewer, group, sample_id, verdict) for sample_id, verdict in decisions]
+
+        expected = {sample_id: verdict for _, _, sample_id, verdict in log}
+        assert {key: verdict for key, (verdict, _) in verdicts(store).items()} == expected
+        assert store.current_decisions().equals(store.replayed_decisions())
+
+
+def test_threads__read_whole_groups_while_others_write(store: Store) -> None:
+    add_scores(store, [0.1, 0.2, 0.3, 0.4])
+
+    def write(number: int) -> None:
+        decide(store, *((f"{number}-{i}", str(number), i, "keep", None) for i in range(N_SAMPLES)))
+
+    def read(_: int) -> int:
+        _, n_matching = store.queue(after=-1, limit=9, is_decided=True, is_flagged_only=False)
+        return n_matching
+
+    with ThreadPoolExecutor(8) as pool:
+        writes = [pool.submit(write, number) for number in range(20)]
+        counts = [pool.submit(read, number) for number in range(40)]
+        for one in writes:
+            one.result()
+
+    assert {one.result() for one in counts} <= {0, N_SAMPLES}
+    assert sum(store.history(i).num_rows for i in range(N_SAMPLES)) == 20 * N_SAMPLES
+
+
+def test_close__leaves_no_write_ahead_log(tmp_path: Path) -> None:
+    store = make_store([0, 1], path=tmp_path / "store.duckdb")
+    decide(store, ("a", "a", 1, "keep", None))
+
+    store.close()
+
+    assert [path.name for path in tmp_path.iterdir()] == ["store.duckdb"]
