@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import open_clip
 import torch
@@ -158,7 +159,7 @@ def _check_exists(model: str, pretrained: str) -> None:
         )
 
 
-def check_towers(name: str, model: nn.Module) -> None:
+def check_towers(name: str, model: Any) -> None:
     """ConfigError unless both towers are ones that prompts can be put into."""
     tower = model.visual
     is_native = isinstance(model, open_clip.CLIP) and isinstance(tower, VisionTransformer)

@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 import stat
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -382,18 +381,15 @@ def _read_images(
 ) -> list[tuple[_Listed, _Image | str]]:
     """Each image with what was read, or with the problem that kept it from being read."""
     found = []
-    with warnings.catch_warnings():
-        # Pillow warns of large images before `_read_image` can refuse them by name.
-        warnings.simplefilter("ignore")
-        with ThreadPoolExecutor() as pool:
-            results = pool.map(lambda one: _read_image(root / one.file_name), images)
-            try:
-                for one, image in zip(images, results, strict=True):
-                    found.append((one, image))
-                    if on_progress:
-                        on_progress(len(found), len(images))
-            finally:
-                pool.shutdown(cancel_futures=True)
+    with ThreadPoolExecutor() as pool:
+        results = pool.map(lambda one: _read_image(root / one.file_name), images)
+        try:
+            for one, image in zip(images, results, strict=True):
+                found.append((one, image))
+                if on_progress:
+                    on_progress(len(found), len(images))
+        finally:
+            pool.shutdown(cancel_futures=True)
     return found
 
 
@@ -418,8 +414,6 @@ def _read_image(path: Path) -> _Image | str:
         return "the file does not exist"
     except UnidentifiedImageError:
         return f"not an image ({', '.join(FORMATS)})"
-    except Image.DecompressionBombError:
-        return f"more than {MOST_PIXELS:,} pixels"
     except Exception as error:
         # Pillow's decoders raise whatever the broken bytes lead them to.
         return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -6,7 +6,6 @@ images through this one door.
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -15,6 +14,9 @@ from deft_core.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MOST_PIXELS = 50_000_000
+
+# Our own limit is checked before any pixel is decoded. Pillow's would warn instead, from any thread.
+Image.MAX_IMAGE_PIXELS = None
 
 
 def open_picture(path: Path, *, at_least: int | None = None) -> Image.Image:
@@ -25,13 +27,11 @@ def open_picture(path: Path, *, at_least: int | None = None) -> Image.Image:
     image.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as image:
-                _refuse_bomb(image)
-                if at_least is not None:
-                    image.draft("RGB", _draft_size(image.size, at_least))
-                return ImageOps.exif_transpose(image).convert("RGB")
+        with Image.open(path, formats=FORMATS) as image:
+            _refuse_bomb(image)
+            if at_least is not None:
+                image.draft("RGB", _draft_size(image.size, at_least))
+            return ImageOps.exif_transpose(image).convert("RGB")
     except DataError:
         raise
     except FileNotFoundError as error:

@@ -1,0 +1,1 @@
+"""The browser's side: a guarded web server, the picture routes, and the Gradio page on top."""

@@ -1,0 +1,97 @@
+"""The Detect tab: start phase 1, watch it, and see what it found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from deft_core.runs import RunView
+from deft_core.workspace import Workspace
+from review_ui import plots
+from review_ui.run_panel import RunPanel
+from review_ui.widgets import LOOKED_AT, counted, figure_row, figures, shows_errors
+
+
+class DetectTab:
+    """Empty: what phase 1 is for. Busy: live progress. Done: figures, histogram, way to review."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._panel = RunPanel(workspace, kind="phase1", start_label="Start phase 1")
+
+    def layout(self) -> None:
+        with gr.Tab("Detect", id="detect", elem_id="detect-tab") as self.tab:
+            gr.Markdown(
+                "## Detect\n\nPhase 1 learns a positive and a negative prompt for each class and "
+                "tells how likely each given label is right. It runs in the background: this page "
+                "may be closed."
+            )
+            self._panel.layout()
+            with gr.Column(visible=False) as self._result:
+                self._found = figure_row()
+                self._histogram = gr.Plot(show_label=False, container=False)
+                self.review = gr.Button("Review", variant="primary", elem_classes="next-step")
+                self._unreadable = gr.Dataframe(
+                    headers=["file", "problem"],
+                    label="Left out because they cannot be read",
+                    interactive=False,
+                    visible=False,
+                )
+
+    def wire(self, page: gr.Blocks) -> None:
+        self._panel.wire()
+        page.load(
+            shows_errors(self._panel.form_values), None, self._panel.form_outputs, **LOOKED_AT
+        )
+        for event in (page.load, self._panel.timer.tick, self.tab.select):
+            event(shows_errors(self.view), None, self.outputs, **LOOKED_AT)
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What `view` fills."""
+        return [
+            *self._panel.outputs,
+            self._result,
+            self._found,
+            self._histogram,
+            self.review,
+            self._unreadable,
+        ]
+
+    def view(self) -> list[Any]:
+        """Everything on the tab as it stands."""
+        panel = self._panel.view()
+        run = self._panel.latest()
+        return [*panel, *(self._result_view(run) if run and run.report else self._no_result())]
+
+    def _no_result(self) -> list[Any]:
+        return [
+            gr.Column(visible=False),
+            figures(()),
+            None,
+            gr.Button(),
+            gr.Dataframe(visible=False),
+        ]
+
+    def _result_view(self, run: RunView) -> list[Any]:
+        assert run.report is not None
+        progress = self._workspace.review.progress()
+        unreadable = run.report["unreadable"]
+        n_left = progress.n_left
+        return [
+            gr.Column(visible=True),
+            figures(
+                [
+                    (f"{run.report['n_scored']:,}", "images scored"),
+                    (f"{run.report['n_flagged']:,}", "flagged"),
+                    (f"{progress.n_decided:,}", "of them decided"),
+                ]
+            ),
+            plots.clean_probability_histogram(self._workspace.review.points().p_clean),
+            gr.Button(f"Review {counted(n_left, 'suspect')}" if n_left else "Open the review"),
+            gr.Dataframe(
+                value=[[one["file_name"], one["problem"]] for one in unreadable],
+                visible=bool(unreadable),
+            ),
+        ]

@@ -1,0 +1,108 @@
+"""Pictures of known samples, always drawn anew by us: no byte of a data set reaches the browser.
+
+Re-encoding turns the picture upright, drops its EXIF data (which may name a place) and leaves
+nothing that could be read as a web page. The files of the data set are only ever read.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from uuid import uuid4
+
+from PIL import Image, ImageDraw, ImageFont
+
+from deft_core.errors import DataError
+from deft_core.pictures import open_picture
+
+PREVIEW_PX = 1024
+THUMBNAIL_PX = 256
+QUALITY = 88
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFile:
+    """Where a sample's picture lies and what its bytes hash to."""
+
+    root: Path
+    file_name: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A JPEG to send; `problem` says why it is only a placeholder."""
+
+    jpeg: bytes
+    problem: str = ""
+
+
+class Images:
+    """Draws pictures and keeps them in the folder `cache`, named by content and size.
+
+    At most one picture per core is drawn at a time, so that a burst of prefetching leaves room
+    for decisions.
+    """
+
+    def __init__(self, cache: Path, *, find: Callable[[int], SourceFile]) -> None:
+        self._cache = cache
+        self._find = find
+        self._cores = threading.BoundedSemaphore(os.cpu_count() or 1)
+
+    def picture(self, sample_id: int, *, px: int) -> Picture:
+        """The sample's picture, at most `px` wide and high; whatever `find` raises if unknown."""
+        source = self._find(sample_id)
+        cached = self._cache / source.sha256[:2] / f"{source.sha256}-{px}.jpg"
+        if cached.is_file():
+            return Picture(jpeg=cached.read_bytes())
+        try:
+            with self._cores:
+                jpeg = _encoded(_shrunk(_contained(source), px=px))
+        except DataError as error:
+            return Picture(jpeg=_placeholder(), problem=error.message)
+        _write_whole(cached, jpeg)
+        return Picture(jpeg=jpeg)
+
+
+def _contained(source: SourceFile) -> Path:
+    """The picture's real path, which must lie inside the data set's root."""
+    root = source.root.resolve()
+    path = (root / source.file_name).resolve()
+    if not path.is_relative_to(root):
+        raise DataError("the file lies outside the data set's folder")
+    return path
+
+
+def _shrunk(path: Path, *, px: int) -> Image.Image:
+    image = open_picture(path, at_least=px)
+    image.thumbnail((px, px), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return image
+
+
+def _encoded(image: Image.Image) -> bytes:
+    buffer = BytesIO()
+    # Without chroma subsampling, because small pictures are looked at enlarged.
+    image.save(buffer, "JPEG", quality=QUALITY, subsampling=0)
+    return buffer.getvalue()
+
+
+def _placeholder() -> bytes:
+    image = Image.new("RGB", (640, 480), "#6b7280")
+    font = ImageFont.load_default(28)
+    text = "This picture cannot be read"
+    ImageDraw.Draw(image).text((320, 240), text, font=font, fill="white", anchor="mm")
+    return _encoded(image)
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{uuid4().hex}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

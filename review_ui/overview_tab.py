@@ -1,0 +1,238 @@
+"""The Overview tab: bring a data set in, then see what is in it and how far the work is."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pyarrow.compute as pc
+
+from deft_core.errors import DataError, DeftError
+from deft_core.store import Dataset
+from deft_core.workspace import Workspace
+from review_ui.widgets import (
+    BUG,
+    LOOKED_AT,
+    PRESSED,
+    counted,
+    figure_row,
+    figures,
+    literal,
+    log,
+    notice,
+    problem,
+    progress_bar,
+    shown,
+    shows_errors,
+)
+
+POLL_SECONDS = 0.5
+
+
+class Ingestion:
+    """Reads a data set in a thread, so that a reload of the page finds it still at work."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._thread: threading.Thread | None = None
+        self.n_done = 0
+        self.n_total = 0
+        self.error = ""
+
+    @property
+    def is_busy(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, source: Path) -> None:
+        """Begins; `is_busy` ends when the samples are in the store or `error` says why not."""
+        if self.is_busy:
+            raise DataError("A data set is being read already.")
+        self.n_done = self.n_total = 0
+        self.error = ""
+        self._thread = threading.Thread(target=self._work, args=[source], daemon=True)
+        self._thread.start()
+
+    def _work(self, source: Path) -> None:
+        try:
+            self._workspace.ingest(source, on_progress=self._note)
+        except DeftError as error:
+            self.error = problem(error.message, hint=error.hint)
+        except Exception:
+            log.exception("reading %s failed", source)
+            self.error = problem(BUG)
+
+    def _note(self, n_done: int, n_total: int) -> None:
+        self.n_done, self.n_total = n_done, n_total
+
+
+class OverviewTab:
+    """Empty: a field for the source. Busy: images read so far. Else: counts, what was left out."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._ingestion = Ingestion(workspace)
+
+    def layout(self) -> None:
+        with gr.Tab("Overview", id="overview", elem_id="overview-tab") as self.tab:
+            with gr.Column(visible=False) as self._intake:
+                gr.Markdown(
+                    "## Bring in a data set\n\nThe images stay where they are and are never "
+                    "changed. Expected is a folder with one folder for each class (also below "
+                    "`train`, `validation` and `test`), or a CSV file with the columns "
+                    "`file_name` and `label`, and `split` if you like."
+                )
+                with gr.Row(equal_height=True, elem_classes="intake"):
+                    self._source = gr.Textbox(
+                        label="Folder or CSV file on this machine",
+                        placeholder="/home/me/flowers",
+                        scale=4,
+                        max_lines=1,
+                    )
+                    self._ingest = gr.Button("Ingest", variant="primary", scale=0, min_width=140)
+                self._reading = gr.Markdown()
+                self._bar = progress_bar(label="Images read")
+                self._error = notice(tone="bad")
+            with gr.Column(visible=False) as self._contents:
+                self._title = gr.Markdown(latex_delimiters=[])
+                self._figures = figure_row()
+                self._next = notice()
+                self._classes = gr.Dataframe(
+                    headers=["class", "images", "flagged", "decided", "relabelled"],
+                    datatype=["str", "number", "number", "number", "number"],
+                    label="Classes (by given label)",
+                    interactive=False,
+                    max_height=420,
+                )
+                self._left_out = gr.Dataframe(
+                    headers=["file", "problem"],
+                    label="Files left out",
+                    interactive=False,
+                    visible=False,
+                    max_height=320,
+                )
+                self._conflicts = gr.Dataframe(
+                    headers=["files with the same bytes", "their labels"],
+                    label="The same image under different labels",
+                    interactive=False,
+                    visible=False,
+                    max_height=320,
+                )
+            self._timer = gr.Timer(POLL_SECONDS, active=False)
+
+    def wire(self, page: gr.Blocks) -> None:
+        for event in (self._ingest.click, self._source.submit):
+            event(shows_errors(self._start), self._source, self.outputs, **PRESSED)
+        for event in (page.load, self._timer.tick, self.tab.select):
+            event(shows_errors(self.view), None, self.outputs, **LOOKED_AT)
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What `view` fills."""
+        return [
+            self._intake,
+            self._ingest,
+            self._reading,
+            self._bar,
+            self._error,
+            self._contents,
+            self._title,
+            self._figures,
+            self._next,
+            self._classes,
+            self._left_out,
+            self._conflicts,
+            self._timer,
+        ]
+
+    def view(self) -> list[Any]:
+        """Everything on the tab as it stands."""
+        dataset = self._workspace.dataset
+        is_busy = self._ingestion.is_busy
+        contents = _no_contents() if dataset is None else self._contents_view(dataset)
+        return [
+            gr.Column(visible=dataset is None),
+            gr.Button(interactive=not is_busy),
+            self._reading_text() if is_busy else "",
+            gr.HTML(value=self._percent(), visible=is_busy),
+            shown(self._ingestion.error),
+            *contents,
+            gr.Timer(active=is_busy),
+        ]
+
+    def _start(self, source: str) -> list[Any]:
+        if not source.strip():
+            raise DataError("Which folder or CSV file?", "Type its path on this machine.")
+        self._ingestion.start(Path(source.strip()).expanduser())
+        return self.view()
+
+    def _reading_text(self) -> str:
+        ingestion = self._ingestion
+        if not ingestion.n_total:
+            return "Looking for images"
+        return f"{ingestion.n_done:,} of {counted(ingestion.n_total, 'image')} read"
+
+    def _percent(self) -> float:
+        ingestion = self._ingestion
+        return round(100 * ingestion.n_done / ingestion.n_total, 1) if ingestion.n_total else 0.0
+
+    def _contents_view(self, dataset: Dataset) -> list[Any]:
+        progress = self._workspace.review.progress()
+        report = dataset.report
+        left_out = [[one["file_name"], one["problem"]] for one in report["unreadable"]]
+        conflicts = [
+            [", ".join(one["file_names"]), ", ".join(one["labels"])] for one in report["conflicts"]
+        ]
+        splits = [(f"{n:,}", f"in {split}") for split, n in dataset.n_by_split.items()]
+        pairs = [
+            (f"{dataset.n_samples:,}", "images"),
+            (f"{len(dataset.class_names):,}", "classes"),
+            *(splits if len(splits) > 1 else []),
+        ]
+        if progress.n_samples:
+            pairs += [
+                (f"{progress.n_flagged:,}", "flagged"),
+                (f"{progress.n_decided:,}", "decided"),
+                (f"{progress.n_left:,}", "left to review"),
+            ]
+        return [
+            gr.Column(visible=True),
+            f"## {literal(dataset.root.name)}\n\n{literal(str(dataset.root))}",
+            figures(pairs),
+            shown(self._next_step()),
+            self._class_rows(dataset),
+            gr.Dataframe(value=left_out, visible=bool(left_out)),
+            gr.Dataframe(value=conflicts, visible=bool(conflicts)),
+        ]
+
+    def _class_rows(self, dataset: Dataset) -> list[list[Any]]:
+        """One row a class: its name and how many samples carry it, are flagged, are decided."""
+        samples = self._workspace.store.samples()
+        labels = samples["given_label"]
+        is_flagged = pc.fill_null(pc.invert(samples["is_clean"]), False)
+        is_decided = pc.is_valid(samples["verdict"])
+        is_relabelled = pc.fill_null(pc.equal(samples["verdict"], "relabel"), False)
+        columns = [
+            _counts_by_label(labels.filter(chosen), n_classes=len(dataset.class_names))
+            for chosen in (pc.is_valid(labels), is_flagged, is_decided, is_relabelled)
+        ]
+        return [list(row) for row in zip(dataset.class_names, *columns, strict=True)]
+
+    def _next_step(self) -> str:
+        progress = self._workspace.review.progress()
+        if not progress.n_samples:
+            return "**Next:** start phase 1 on the Detect tab to find suspects."
+        if progress.n_left:
+            return f"**Next:** {counted(progress.n_left, 'suspect')} to decide on the Review tab."
+        return "**Every suspect is decided.** Adapt a model, or export the labels."
+
+
+def _no_contents() -> list[Any]:
+    hidden = gr.Dataframe(visible=False)
+    return [gr.Column(visible=False), "", figures(()), shown(""), None, hidden, hidden]
+
+
+def _counts_by_label(labels: Any, *, n_classes: int) -> list[int]:
+    counts = {one["values"]: one["counts"] for one in pc.value_counts(labels).to_pylist()}
+    return [counts.get(label, 0) for label in range(n_classes)]

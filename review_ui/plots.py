@@ -1,0 +1,94 @@
+"""Pure drawing: arrays in, a Plotly figure out. No state, no data access, no Gradio."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+FLAGGED = "#d97706"
+CLEAN = "#0d9488"
+MUTED = "#94a3b8"
+INK = "#64748b"
+GRID = "rgba(128, 138, 150, 0.22)"
+FONT = "IBM Plex Sans, system-ui, sans-serif"
+N_BINS = 40
+
+
+def clean_probability_histogram(p_clean: NDArray[np.float32]) -> go.Figure:
+    """How many samples have which clean probability, flagged ones (at most 0.5) set apart."""
+    edges = np.linspace(0.0, 1.0, N_BINS + 1)
+    centres = (edges[:-1] + edges[1:]) / 2
+    is_clean = p_clean > 0.5
+    figure = _figure(x_title="clean probability", y_title="images")
+    for name, colour, chosen in (("flagged", FLAGGED, ~is_clean), ("believed", CLEAN, is_clean)):
+        counts, _ = np.histogram(p_clean[chosen], bins=edges)
+        figure.add_bar(
+            x=centres.tolist(),
+            y=counts.tolist(),
+            width=1.0 / N_BINS,
+            name=name,
+            marker={"color": colour, "line": {"width": 0}},
+            hovertemplate="%{y} images near %{x:.2f}<extra></extra>",
+        )
+    figure.update_layout(barmode="stack", xaxis_range=[0, 1])
+    return figure
+
+
+def loss_curve(losses: Sequence[tuple[float, float]]) -> go.Figure:
+    """The training loss against the share of the run that is done, from (fraction, loss)."""
+    figure = _figure(x_title="share of the run done", y_title="training loss")
+    figure.add_scatter(
+        x=[fraction for fraction, _ in losses],
+        y=[loss for _, loss in losses],
+        mode="lines" if len(losses) > 1 else "markers",
+        line={"color": CLEAN, "width": 2},
+        name="loss",
+        hovertemplate="loss %{y:.3f} at %{x:.0%}<extra></extra>",
+        showlegend=False,
+    )
+    figure.update_layout(xaxis={"range": [0, 1], "tickformat": ".0%"})
+    return figure
+
+
+def accuracy_bars(accuracies: Sequence[tuple[str, float]]) -> go.Figure:
+    """One bar for each (name, accuracy between 0 and 1), the first one in the accent colour."""
+    figure = _figure(x_title="accuracy on the test images", y_title="")
+    figure.add_bar(
+        y=[name for name, _ in accuracies],
+        x=[accuracy for _, accuracy in accuracies],
+        orientation="h",
+        marker={"color": [CLEAN, *[MUTED] * (len(accuracies) - 1)]},
+        text=[f"{accuracy:.1%}" for _, accuracy in accuracies],
+        textposition="outside",
+        cliponaxis=False,
+        hovertemplate="%{y}: %{x:.1%}<extra></extra>",
+        showlegend=False,
+    )
+    figure.update_layout(
+        xaxis={"range": [0, 1.08], "tickformat": ".0%", "tickvals": [0, 0.25, 0.5, 0.75, 1]},
+        yaxis={"autorange": "reversed", "showgrid": False},
+        bargap=0.35,
+        height=90 + 56 * len(accuracies),
+    )
+    return figure
+
+
+def _figure(*, x_title: str, y_title: str) -> go.Figure:
+    """An empty figure that reads well on a light and on a dark page."""
+    axis = {"gridcolor": GRID, "zeroline": False, "automargin": True}
+    return go.Figure(
+        layout={
+            "template": "none",
+            "height": 280,
+            "margin": {"l": 56, "r": 16, "t": 16, "b": 48},
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "font": {"color": INK, "size": 13, "family": FONT},
+            "legend": {"orientation": "h", "y": 1.12, "x": 0},
+            "xaxis": {**axis, "title": {"text": x_title, "font": {"size": 13}}},
+            "yaxis": {**axis, "title": {"text": y_title, "font": {"size": 13}}},
+        }
+    )

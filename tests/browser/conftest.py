@@ -1,0 +1,192 @@
+"""The real application in a process of its own, a real workspace, and Chromium.
+
+A page fails its test when it asks for anything that is not on this machine, or when the console
+shows an error.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from small_world import add_scores, write_image
+
+from deft_core.workspace import Workspace
+
+ROOT = Path(__file__).parent.parent.parent
+CLASS_NAMES = (
+    "cat",
+    "caterpillar",
+    '<img src=x onerror="window.hacked=1">',
+    "${window.hacked=1}",
+    '{{constructor.constructor("window.hacked=1")()}}',
+    "dog",
+)
+FILE_NAMES = ("00 <b>bold.png", "01 ${window.hacked=1}.png", "02 {{x}}.png")
+N_SAMPLES = 12
+N_FLAGGED = 8
+PATIENCE_MS = 15_000
+CHROMIUM_FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+
+
+class App:
+    """`python app.py` on a workspace; `address` is where it answers."""
+
+    def __init__(self, workspace: Path, *, port: int = 0) -> None:
+        self.workspace = workspace
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "app.py", "--no-browser"),
+                *("--workspace", str(workspace), "--port", str(port)),
+            ],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line.startswith("Ready: "), f"The application did not start: {line!r}"
+        self.address = line.split()[1]
+        self.port = int(self.address.rpartition(":")[2])
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """Ends the application; the workspace is free to be opened afterwards."""
+        if self._process.poll() is None:
+            self._process.send_signal(how)
+            self._process.wait(timeout=30)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def decisions(self) -> dict[int, tuple[str, int | None]]:
+        """Verdict and reviewed label of every decided sample, read after the application ended."""
+        self.stop()
+        with Workspace.open(self.workspace) as workspace:
+            rows = workspace.store.current_decisions().to_pylist()
+        return {row["sample_id"]: (row["verdict"], row["reviewed_label"]) for row in rows}
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """A browser for all tests; without one CI fails and another machine skips."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+    with sync_playwright() as playwright:
+        path = found or playwright.chromium.executable_path
+        if not Path(path).exists():
+            reason = "Chromium is missing: install it, or run `playwright install chromium`"
+            if os.environ.get("CI") == "true":
+                pytest.fail(reason)
+            pytest.skip(reason)
+        browser = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def data_set(tmp_path: Path) -> Path:
+    """A CSV data set whose class and file names would run, if anything ran them."""
+    root = tmp_path / "data"
+    names = [*FILE_NAMES, *(f"{i:02}.png" for i in range(len(FILE_NAMES), N_SAMPLES))]
+    for seed, name in enumerate(names):
+        write_image(root / name, seed=seed, size=(90, 60))
+    (root / "classes.txt").write_text("\n".join(CLASS_NAMES))
+    with (root / "labels.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["file_name", "label"])
+        rows.writerows((name, CLASS_NAMES[i % 5]) for i, name in enumerate(names))
+    return root
+
+
+@pytest.fixture
+def scored(tmp_path: Path, data_set: Path) -> Path:
+    """A workspace in which the first samples are flagged, sample 0 most of all."""
+    path = tmp_path / "workspace"
+    p_clean = [0.05 * (i + 1) if i < N_FLAGGED else 0.9 for i in range(N_SAMPLES)]
+    with Workspace.open(path) as workspace:
+        workspace.ingest(data_set)
+        add_scores(workspace.store, p_clean, predicted=[5] * N_SAMPLES)
+    return path
+
+
+@pytest.fixture
+def start_app() -> Iterator[Callable[..., App]]:
+    """Starts the application on a workspace; all are stopped when the test ends."""
+    apps: list[App] = []
+
+    def start(workspace: Path, *, port: int = 0) -> App:
+        apps.append(App(workspace, port=port))
+        return apps[-1]
+
+    yield start
+    for app in apps:
+        app.stop()
+
+
+class Watch:
+    """What went wrong on a page; messages that hold `tolerated` are expected and left out."""
+
+    def __init__(self) -> None:
+        self.tolerated = ""
+        self._messages: list[str] = []
+
+    def note(self, message: str) -> None:
+        self._messages.append(message)
+
+    def problems(self) -> list[str]:
+        return [one for one in self._messages if not self.tolerated or self.tolerated not in one]
+
+
+@pytest.fixture
+def watch() -> Watch:
+    """The watch over the pages of this test."""
+    return Watch()
+
+
+@pytest.fixture
+def context(chromium: Browser, watch: Watch) -> Iterator[BrowserContext]:
+    """A fresh profile in which every error and every request to elsewhere is a failure."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
+    context.on("request", lambda request: _is_local(request.url) or watch.note(request.url))
+    context.on("weberror", lambda error: watch.note(str(error.error)))
+    context.on("console", lambda one: watch.note(one.text) if one.type == "error" else None)
+    yield context
+    context.close()
+    assert watch.problems() == []
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Page:
+    """An empty page of the watched profile."""
+    return context.new_page()
+
+
+def open_desk(page: Page, app: App) -> None:
+    """Goes to the Review tab and waits for its first view."""
+    page.goto(app.address)
+    page.get_by_role("tab", name="Review").click()
+    expect(page.locator(".desk:not([data-view=loading])")).to_be_visible()
+
+
+def wait_until_saved(page: Page) -> None:
+    """Waits until the server has confirmed every decision."""
+    expect(page.locator(".desk-saved")).to_have_attribute("data-state", "saved")
+
+
+def _is_local(url: str) -> bool:
+    return url.startswith(("http://127.0.0.1:", "data:", "blob:"))

@@ -1,0 +1,107 @@
+"""What the other tabs show: nothing yet, at work, done, failed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pytest
+from conftest import CLASS_NAMES, N_FLAGGED, N_SAMPLES, App, open_desk
+from playwright.sync_api import Page, expect
+
+from deft_core.config import Phase1Config
+from deft_core.run_folder import Progress, RunFolder
+
+StartApp = Callable[..., App]
+
+
+@pytest.fixture
+def run_at_work(scored: Path) -> RunFolder:
+    """A phase 1 that is half done; the living process it names is this test."""
+    folder = RunFolder.create(
+        scored / "runs" / "phase1-002",
+        config={
+            "kind": "phase1",
+            "round": 2,
+            "created_at": "2026-01-02T03:04:05+00:00",
+            "root": "/data",
+            "class_names": list(CLASS_NAMES),
+            "settings": Phase1Config().to_json(),
+        },
+        samples=pa.table({"sample_id": pa.array([], pa.int32())}),
+    )
+    start_time = psutil.Process().create_time()
+    folder.write_json("proc.json", {"pid": os.getpid(), "start_time": start_time})
+    folder.set_status("running")
+    folder.add_progress(
+        Progress(stage="training", epoch=3, epochs=10, fraction=0.25, loss=1.5, seconds_left=90.0)
+    )
+    return folder
+
+
+def test_an_empty_workspace_takes_a_data_set_in(
+    tmp_path: Path, data_set: Path, start_app: StartApp, page: Page
+) -> None:
+    (data_set / "11.png").write_bytes(b"no image")
+    app = start_app(tmp_path / "new")
+    open_desk(page, app)
+    expect(page.get_by_role("heading", name="No images yet")).to_be_visible()
+    page.get_by_role("button", name="Go to Overview").click()
+    source = page.get_by_label("Folder or CSV file on this machine")
+    source.fill(str(tmp_path / "nowhere"))
+    page.get_by_role("button", name="Ingest").click()
+    expect(page.locator(".block.notice-bad:visible")).to_contain_text("does not exist")
+    source.fill(str(data_set))
+    page.get_by_role("button", name="Ingest").click()
+    expect(page.locator(".figures").first).to_contain_text(f"{N_SAMPLES - 1}images")
+    expect(page.get_by_role("gridcell", name="11.png").first).to_be_visible()
+    open_desk(page, app)
+    expect(page.get_by_role("heading", name="No suspects yet")).to_be_visible()
+
+
+def test_a_run_is_shown_before_and_after_a_reload_until_it_fails(
+    scored: Path, run_at_work: RunFolder, start_app: StartApp, page: Page
+) -> None:
+    app = start_app(scored)
+    for _ in range(2):
+        page.goto(app.address)
+        page.get_by_role("tab", name="Detect").click()
+        expect(page.locator(".block.run-status:visible")).to_contain_text("epoch 3 of 10")
+        expect(page.get_by_role("progressbar", name="Progress of the run")).to_have_attribute(
+            "aria-valuenow", "25"
+        )
+        expect(page.get_by_role("button", name="Start phase 1")).to_be_disabled()
+    run_at_work.add_progress(Progress(stage="training", epoch=4, epochs=10, fraction=0.4, loss=1.2))
+    expect(page.locator(".block.run-status:visible")).to_contain_text("epoch 4 of 10")
+    run_at_work.set_status("failed", error="The GPU is <b>full</b>.", hint="Smaller batches.")
+    expect(page.locator(".block.notice-bad:visible")).to_contain_text("The GPU is <b>full</b>.")
+    expect(page.locator(".block.notice-bad:visible")).to_contain_text("Smaller batches.")
+    expect(page.get_by_role("button", name="Start phase 1")).to_be_enabled()
+
+
+def test_a_setting_that_cannot_be_is_refused_in_words(
+    scored: Path, start_app: StartApp, page: Page
+) -> None:
+    page.goto(start_app(scored).address)
+    page.get_by_role("tab", name="Detect").click()
+    page.get_by_role("button", name="Settings", exact=False).first.click()
+    page.get_by_label("Epochs", exact=True).fill("0")
+    page.get_by_role("button", name="Start phase 1").click()
+    expect(page.get_by_test_id("toast-body")).to_contain_text("epochs is 0; the least is 1")
+
+
+def test_labels_are_exported_and_downloaded(scored: Path, start_app: StartApp, page: Page) -> None:
+    app = start_app(scored)
+    page.goto(app.address)
+    page.get_by_role("tab", name="Export").click()
+    expect(page.locator(".figures:visible")).to_contain_text(f"{N_FLAGGED}suspects undecided")
+    page.get_by_role("button", name="Export").click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download the CSV file").click()
+    lines = Path(download.value.path()).read_text().splitlines()
+    assert len(lines) == 1 + N_SAMPLES
+    (written,) = (scored / "exports").iterdir()
+    assert written.read_text().splitlines() == lines

@@ -1,0 +1,158 @@
+"""The review desk with a real browser, a real server and a real store."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import CLASS_NAMES, FILE_NAMES, N_FLAGGED, App, Watch, open_desk, wait_until_saved
+from playwright.sync_api import BrowserContext, Page, expect
+
+StartApp = Callable[..., App]
+
+
+@pytest.fixture
+def app(scored: Path, start_app: StartApp, page: Page) -> App:
+    app = start_app(scored)
+    open_desk(page, app)
+    return app
+
+
+def test_each_key_is_a_decision(app: App, page: Page) -> None:
+    file = page.locator(".desk-file")
+    expect(file).to_have_text(FILE_NAMES[0])
+    for key in ("Space", "Enter", "k", "b", "x", "u"):
+        before = file.text_content()
+        page.keyboard.press(key)
+        expect(file).not_to_have_text(before or "")
+    wait_until_saved(page)
+    assert app.decisions() == {
+        0: ("keep", 0),
+        1: ("relabel", 5),
+        2: ("keep", 2),
+        3: ("both", None),
+        4: ("exclude", None),
+        5: ("unsure", None),
+    }
+
+
+def test_a_digit_takes_a_similar_class_and_the_given_one_means_keep(app: App, page: Page) -> None:
+    page.keyboard.press("2")  # class 0, which is also the given label of sample 0
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
+    page.keyboard.press("2")
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[2])
+    wait_until_saved(page)
+    assert app.decisions() == {0: ("keep", 0), 1: ("relabel", 0)}
+
+
+def test_undo_by_key_and_after_a_reload(app: App, page: Page) -> None:
+    file = page.locator(".desk-file")
+    page.keyboard.press("Space")
+    page.keyboard.press("x")
+    expect(file).to_have_text(FILE_NAMES[2])
+    page.keyboard.press("z")
+    expect(file).to_have_text(FILE_NAMES[1])
+    wait_until_saved(page)
+    open_desk(page, app)
+    expect(file).to_have_text(FILE_NAMES[1])
+    page.keyboard.press("z")
+    expect(file).to_have_text(FILE_NAMES[0])
+    expect(page.locator(".desk-counts")).to_contain_text(f"0 of {N_FLAGGED}")
+    wait_until_saved(page)
+    assert app.decisions() == {}
+
+
+def test_type_ahead_finds_a_class_by_part_of_its_name(app: App, page: Page) -> None:
+    page.keyboard.press("/")
+    page.keyboard.type("pillar")
+    options = page.get_by_role("option")
+    expect(options).to_have_text(["caterpillar"])
+    page.keyboard.press("Enter")
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
+    page.keyboard.press("/")
+    page.keyboard.type("cat")
+    expect(options).to_have_text(["cat", "caterpillar"])
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
+    wait_until_saved(page)
+    assert app.decisions() == {0: ("relabel", 1)}
+
+
+def test_buttons_do_what_the_keys_do(app: App, page: Page) -> None:
+    file = page.locator(".desk-file")
+    page.get_by_role("button", name="Given label").click()
+    expect(file).to_have_text(FILE_NAMES[1])
+    page.get_by_role("button", name="Suggested label").click()
+    expect(file).to_have_text(FILE_NAMES[2])
+    page.get_by_role("button", name="Exclude").click()
+    page.get_by_role("button", name="Undo").click()
+    expect(file).to_have_text(FILE_NAMES[2])
+    # The last click left the focus alone, so Space is a key of the desk and presses no button.
+    page.keyboard.press("Space")
+    wait_until_saved(page)
+    assert app.decisions() == {0: ("keep", 0), 1: ("relabel", 5), 2: ("keep", 2)}
+
+
+def test_arrows_look_without_deciding(app: App, page: Page) -> None:
+    file = page.locator(".desk-file")
+    page.keyboard.press("ArrowRight")
+    expect(file).to_have_text(FILE_NAMES[1])
+    page.keyboard.press("ArrowLeft")
+    expect(file).to_have_text(FILE_NAMES[0])
+    assert app.decisions() == {}
+
+
+def test_names_are_shown_as_text_and_never_run(app: App, page: Page) -> None:
+    for label in range(3):
+        expect(page.locator(".desk-head strong").first).to_have_text(CLASS_NAMES[label])
+        page.keyboard.press("Space")
+    page.keyboard.press("/")
+    expect(page.get_by_role("option")).to_have_count(len(CLASS_NAMES))
+    page.keyboard.press("Escape")
+    for tab in ("Overview", "Detect", "Adapt", "Export"):
+        page.get_by_role("tab", name=tab).click()
+        expect(page.get_by_role("tab", name=tab)).to_have_attribute("aria-selected", "true")
+    page.get_by_role("tab", name="Overview").click()
+    expect(page.get_by_role("gridcell", name=CLASS_NAMES[3], exact=True).first).to_be_visible()
+    assert page.evaluate("() => window.hacked") is None
+
+
+def test_all_decided_says_so_and_leads_on(app: App, page: Page) -> None:
+    for _ in range(N_FLAGGED):
+        page.keyboard.press("Space")
+    expect(page.get_by_role("heading", name="Every suspect is decided")).to_be_visible()
+    expect(page.locator(".desk-counts")).to_contain_text(f"{N_FLAGGED} of {N_FLAGGED}")
+    wait_until_saved(page)
+    page.get_by_role("button", name="Export the labels").click()
+    expect(page.get_by_role("tab", name="Export")).to_have_attribute("aria-selected", "true")
+    assert len(app.decisions()) == N_FLAGGED
+
+
+def test_a_dead_server_and_a_reload_lose_nothing(
+    app: App, page: Page, context: BrowserContext, watch: Watch, start_app: StartApp
+) -> None:
+    watch.tolerated = "net::ERR_"
+    app.stop(signal.SIGKILL)
+    page.keyboard.press("Space")
+    page.keyboard.press("x")
+    saved = page.locator(".desk-saved")
+    expect(saved).to_have_attribute("data-state", "retrying")
+    expect(saved).to_contain_text("NOT SAVED: 2")
+    page.close()
+    again = start_app(app.workspace, port=app.port)
+    page = context.new_page()
+    open_desk(page, again)
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[2])
+    wait_until_saved(page)
+    assert again.decisions() == {0: ("keep", 0), 1: ("exclude", None)}
+
+
+def test_keys_are_silent_while_another_tab_is_open(app: App, page: Page) -> None:
+    page.get_by_role("tab", name="Detect").click()
+    expect(page.get_by_role("heading", name="Detect")).to_be_visible()
+    for key in ("k", "x", "1"):
+        page.keyboard.press(key)
+    assert app.decisions() == {}

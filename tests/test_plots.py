@@ -1,0 +1,36 @@
+"""Figures are made from arrays alone; what they show can be counted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from review_ui import plots
+
+
+def test_histogram_counts_each_sample_once_and_splits_at_one_half() -> None:
+    p_clean = np.array([0.0, 0.1, 0.5, 0.51, 0.9, 1.0], dtype=np.float32)
+    figure = plots.clean_probability_histogram(p_clean)
+    totals = {trace.name: sum(trace.y) for trace in figure.data}
+    assert totals == {"flagged": 3, "believed": 3}
+
+
+def test_histogram_of_nothing_is_an_empty_figure() -> None:
+    figure = plots.clean_probability_histogram(np.array([], dtype=np.float32))
+    assert [sum(trace.y) for trace in figure.data] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("losses", "mode"),
+    [([], "markers"), ([(0.1, 2.0)], "markers"), ([(0.1, 2.0), (0.2, 1.0)], "lines")],
+)
+def test_loss_curve_shows_every_report(losses: list[tuple[float, float]], mode: str) -> None:
+    (trace,) = plots.loss_curve(losses).data
+    assert list(zip(trace.x, trace.y, strict=True)) == losses
+    assert trace.mode == mode
+
+
+def test_accuracy_bars_name_and_label_each_value() -> None:
+    (trace,) = plots.accuracy_bars([("curated set", 0.8875), ("given labels", 0.775)]).data
+    assert list(trace.y) == ["curated set", "given labels"]
+    assert list(trace.text) == ["88.8%", "77.5%"]
