@@ -23,7 +23,7 @@ Call = tuple[Arguments, Keywords]
 
 
 class VisualPrompts(nn.Module):
-    """Prompts in every block of a CLIP's image tower, from construction until `detach`."""
+    """Prompts in every block of a CLIP's image tower, from construction on."""
 
     def __init__(self, clip: Clip, *, n_tokens: int) -> None:
         super().__init__()
@@ -33,16 +33,8 @@ class VisualPrompts(nn.Module):
         self.tokens = nn.Parameter(torch.empty(len(blocks), n_tokens, width))
         bound = math.sqrt(6 / (3 * math.prod(visual.conv1.kernel_size) + width))
         nn.init.uniform_(self.tokens, -bound, bound)
-        self._hooks = [
+        for layer, block in enumerate(blocks):
             block.register_forward_pre_hook(self._put_in(layer), with_kwargs=True)
-            for layer, block in enumerate(blocks)
-        ]
-
-    def detach(self) -> None:
-        """Takes the prompts out of the tower; what remains is the pre-trained model."""
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks.clear()
 
     def _put_in(self, layer: int) -> Callable[[nn.Module, Arguments, Keywords], Call]:
         def append(_block: nn.Module, args: Arguments, kwargs: Keywords) -> Call:

@@ -7,7 +7,6 @@ tower is open_clip's own Vision Transformer pass, because visual prompts live be
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,12 +17,15 @@ import open_clip
 import torch
 from jaxtyping import Float, Int, UInt8
 from open_clip.transformer import VisionTransformer
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deft_core.errors import ConfigError
 
 LOCAL_PREFIX = "local-dir:"
+HUB_PREFIX = "hf-hub:"
+WEIGHT_ERRORS = (UnpicklingError, SafetensorError)
 
 
 class Normalise(nn.Module):
@@ -121,11 +123,16 @@ def load(model: str, pretrained: str = "") -> Clip:
     that dual prompts cannot be put into.
     """
     _check_exists(model, pretrained)
-    logging.getLogger().setLevel(logging.WARNING)
     try:
-        loaded = open_clip.create_model(model, pretrained=pretrained or None, device="cpu")
+        loaded = open_clip.create_model(
+            model,
+            pretrained=pretrained or None,
+            device="cpu",
+            force_quick_gelu=needs_quick_gelu(model, pretrained),
+            require_pretrained=True,
+        )
         tokenizer = open_clip.get_tokenizer(model)
-    except (RuntimeError, ValueError, OSError, UnpicklingError) as error:
+    except (RuntimeError, ValueError, OSError, KeyError, TypeError, *WEIGHT_ERRORS) as error:
         raise ConfigError(
             f'The model "{model}" with weights "{pretrained}" could not be loaded: {error}',
             "Weights come from the model hub once and are cached. Without a network, give the "
@@ -133,6 +140,15 @@ def load(model: str, pretrained: str = "") -> Clip:
         ) from error
     check_towers(model, loaded)
     return Clip(loaded, tokenizer)
+
+
+def needs_quick_gelu(model: str, pretrained: str) -> bool:
+    """Whether these weights were trained with the activation QuickGELU, as OpenAI's were.
+
+    open_clip only warns, and then runs them with another activation than they know.
+    """
+    weights = open_clip.get_pretrained_cfg(model, pretrained) or {}
+    return bool(weights.get("quick_gelu"))
 
 
 def _check_exists(model: str, pretrained: str) -> None:
@@ -144,7 +160,7 @@ def _check_exists(model: str, pretrained: str) -> None:
                 "A local-dir: model is a folder with open_clip_config.json and its weights.",
             )
         return
-    if model.startswith("hf-hub:"):
+    if model.startswith(HUB_PREFIX):
         return
     if model not in open_clip.list_models():
         raise ConfigError(

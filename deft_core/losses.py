@@ -48,7 +48,10 @@ def believed_labels(
 def complementary_labels(
     given: Int[Tensor, " batch"], *, n_classes: int, generator: torch.Generator
 ) -> Int[Tensor, " batch"]:
-    """A class drawn uniformly from those that differ from each given label."""
+    """A class drawn uniformly from those that differ from each given label.
+
+    # Differs from DeFT: one seeded generator a run, not NumPy's global state in each worker.
+    """
     shift = torch.randint(1, n_classes, given.shape, generator=generator)
     return (given + shift.to(given.device)) % n_classes
 

@@ -32,8 +32,10 @@ class Classifier(nn.Module):
 
     def __init__(self, model: clip.Clip, *, n_classes: int) -> None:
         super().__init__()
+        self.image_size = model.image_size
         self.normalise = model.normalise
         self.tower = model.visual.requires_grad_(True)
+        # The head reads the features before CLIP's projection, as in the reference.
         self.head = nn.Linear(self.tower.proj.shape[0], n_classes)
         self.tower.proj = None
 
@@ -58,6 +60,7 @@ def run(folder: RunFolder) -> Iterator[Progress]:
     if settings.has_baseline:
         on_given = yield from adapt.fine_tune(train, "given_label", stage="on the given labels")
         baseline = yield from adapt.test(on_given, test)
+        del on_given
     on_curated = yield from adapt.fine_tune(curated, "curated_label", stage="on the curated set")
     result = yield from adapt.test(on_curated, test)
     predictions = yield from adapt.predict(on_curated, train)
@@ -71,10 +74,14 @@ def run(folder: RunFolder) -> Iterator[Progress]:
     folder.write_json(
         "report.json",
         {
-            "n_train": len(curated),
-            "n_given": len(train),
+            "n_train": adapt.n_readable(curated),
+            "n_given": adapt.n_readable(train),
             "test": result,
             "baseline": baseline,
+            "unreadable": [
+                {"file_name": name, "problem": problem}
+                for name, problem in adapt.unreadable.items()
+            ],
             "model": settings.model,
             "device": str(adapt.device),
             "seconds": time.monotonic() - started,
@@ -100,6 +107,7 @@ class Adaptation:
 
     def __init__(self, root: Path, settings: Phase2Config, *, n_classes: int, meter: Meter) -> None:
         self.device = find_device(settings.device)
+        self.unreadable: dict[str, str] = {}
         self._root = root
         self._settings = settings
         self._n_classes = n_classes
@@ -132,15 +140,16 @@ class Adaptation:
             stage_of=lambda _epoch: f"training {stage}",
             meter=self._meter,
         )
+        self.unreadable |= loader.unreadable
         return classifier.eval()
 
     def test(
         self, classifier: Classifier, samples: pa.Table
     ) -> Generator[Progress, None, dict[str, Any] | None]:
-        """Accuracy and macro F1 on the trusted labels of the test split; None without one."""
-        if len(samples) == 0:
-            return None
+        """Accuracy and macro F1 on the trusted labels of the test split; None without images."""
         rows, probabilities = yield from self._probabilities(classifier, samples, "testing")
+        if len(rows) == 0:
+            return None
         true = samples["given_label"].to_numpy()[rows]
         predicted = probabilities.argmax(1)
         return {
@@ -167,9 +176,11 @@ class Adaptation:
     def _probabilities(
         self, classifier: Classifier, samples: pa.Table, stage: str
     ) -> Generator[Progress, None, tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n n_cls"]]]:
-        rows, probabilities = [], []
-        size = classifier.tower.image_size
-        loader = self._loader(samples, size[0] if isinstance(size, tuple) else size)
+        rows = [np.empty(0, np.int64)]
+        probabilities = [np.empty((0, self._n_classes), np.float32)]
+        if len(samples) == 0:
+            return rows[0], probabilities[0]
+        loader = self._loader(samples, classifier.image_size)
         for batch in loader.in_order():
             with torch.no_grad():
                 logits = classifier(batch.images)
@@ -177,7 +188,12 @@ class Adaptation:
             probabilities.append(logits.softmax(dim=1).cpu().numpy())
             if self._meter.add(len(batch.rows)):
                 yield self._meter.progress(stage)
+        self.unreadable |= loader.unreadable
         return np.concatenate(rows), np.concatenate(probabilities)
+
+    def n_readable(self, samples: pa.Table) -> int:
+        """How many of the samples could be read, once they have been loaded."""
+        return sum(name not in self.unreadable for name in samples["file_name"].to_pylist())
 
     def _loader(self, samples: pa.Table, image_size: int) -> ImageLoader:
         return ImageLoader(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deft_core.errors import DataError
@@ -15,7 +16,7 @@ from deft_core.errors import DataError
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MOST_PIXELS = 50_000_000
 
-# Our own limit is checked before any pixel is decoded. Pillow's would warn instead, from any thread.
+# Our own limit is checked before any pixel is decoded; Pillow's would warn, from any thread.
 Image.MAX_IMAGE_PIXELS = None
 
 
@@ -31,7 +32,7 @@ def open_picture(path: Path, *, at_least: int | None = None) -> Image.Image:
             _refuse_bomb(image)
             if at_least is not None:
                 image.draft("RGB", _draft_size(image.size, at_least))
-            return ImageOps.exif_transpose(image).convert("RGB")
+            return as_rgb(ImageOps.exif_transpose(image))
     except DataError:
         raise
     except FileNotFoundError as error:
@@ -41,6 +42,19 @@ def open_picture(path: Path, *, at_least: int | None = None) -> Image.Image:
         raise DataError("the file is empty" if is_empty else "not an image") from error
     except Exception as error:  # Pillow's decoders raise anything from OSError to struct.error.
         raise DataError(f"damaged: {error}") from error
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Eight bits a channel: deep greys are stretched to their range, transparency becomes white."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        levels = np.asarray(image, dtype=np.float32)
+        low, high = float(levels.min()), float(levels.max())
+        stretched = (levels - low) * (255 / max(high - low, 1e-9))
+        return Image.fromarray(stretched.astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), layered).convert("RGB")
+    return image.convert("RGB")
 
 
 def _refuse_bomb(image: Image.Image) -> None:

@@ -66,3 +66,24 @@ def test_weights_that_cannot_be_fetched_are_a_clear_error(
 def test_a_tower_without_transformer_blocks_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match='image tower of "RN50"'):
         clip.check_towers("RN50", open_clip.create_model("RN50", load_weights=False))
+
+
+def test_openais_weights_get_the_activation_they_know() -> None:
+    assert clip.needs_quick_gelu("ViT-B-16", "openai")
+    assert not clip.needs_quick_gelu("ViT-B-16", "laion2b_s34b_b88k")
+    assert not clip.needs_quick_gelu("local-dir:somewhere", "")
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "other architecture"])
+def test_a_folder_without_good_weights_is_refused(tmp_path: Path, damage: str) -> None:
+    folder = write_tiny_clip(tmp_path / "tiny")
+    weights, config = folder / "open_clip_model.safetensors", folder / "open_clip_config.json"
+    if damage == "missing":
+        weights.unlink()
+    elif damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    else:
+        config.write_text(config.read_text().replace('"width": 32', '"width": 48'))
+
+    with pytest.raises(ConfigError, match="could not be loaded"):
+        clip.load(f"local-dir:{folder}")

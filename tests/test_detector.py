@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deft_core import clip, losses, phase1
-from deft_core.adapters import VisualPrompts
 from deft_core.detector import Detector
 from deft_core.errors import ConfigError
 from tests.tiny_clip import write_tiny_clip
@@ -170,16 +169,16 @@ def test_dual_loss_alone_trains_only_the_negative_context(model: clip.Clip, imag
     assert detector.visual_prompts.tokens.grad is None
 
 
-def test_detached_visual_prompts_leave_the_pretrained_tower(
+def test_without_visual_prompts_the_images_are_encoded_as_pretrained(
     model: clip.Clip, images: Tensor
 ) -> None:
     before = model.encode_image(images)
-    prompts = VisualPrompts(model, n_tokens=4)
-    with_prompts = model.encode_image(images)
-    prompts.detach()
 
-    assert not torch.allclose(before, with_prompts)
-    torch.testing.assert_close(model.encode_image(images), before, rtol=0, atol=0)
+    without = Detector(model, NAMES, n_context=4, vpt_tokens=0).clip.encode_image(images)
+    prompted = Detector(model, NAMES, n_context=4, vpt_tokens=4).clip.encode_image(images)
+
+    torch.testing.assert_close(without, before, rtol=0, atol=0)
+    assert not torch.allclose(prompted, before)
 
 
 def test_context_longer_than_the_model_reads_is_refused(model: clip.Clip) -> None:

@@ -1,4 +1,4 @@
-"""Phase 1 and phase 2 in a real run folder, with a tiny CLIP and pictures that can be told apart."""
+"""Both phases in a real run folder, with a tiny CLIP and pictures that can be told apart."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from PIL import Image
 
 from deft_core import clip, phase1, phase2
 from deft_core.config import Phase1Config, Phase2Config
+from deft_core.demo import write_demo
 from deft_core.errors import RunError
+from deft_core.ingest import read_source
 from deft_core.run_folder import RunFolder
 from tests.tiny_clip import write_tiny_clip
 
@@ -50,7 +52,14 @@ def make_run(data: Path, tmp_path: Path) -> Callable[..., RunFolder]:
                 "curated_label": pa.array(columns.get("curated", true), pa.int32()),
             }
         )
-        config = {"kind": kind, "root": str(data), "class_names": CLASS_NAMES, "settings": settings}
+        config = {
+            "kind": kind,
+            "round": 1,
+            "created_at": "2026-01-02T03:04:05+00:00",
+            "root": str(data),
+            "class_names": CLASS_NAMES,
+            "settings": settings,
+        }
         n_runs = len(list(tmp_path.iterdir()))
         return RunFolder.create(tmp_path / f"run-{n_runs}", config=config, samples=samples)
 
@@ -99,21 +108,37 @@ def test_the_same_seed_gives_the_same_scores(
     assert not tables[0].equals(tables[2])
 
 
-def test_phase_1_learns_to_doubt_wrong_labels(
-    data: Path, make_run: Callable[..., RunFolder]
+def test_phase_1_finds_the_wrong_labels_of_a_small_demo_set(
+    make_run: Callable[..., RunFolder], tmp_path: Path
 ) -> None:
-    given = [i % 3 for i in range(N_TRAIN + N_TEST)]
-    wrong = [2, 9, 16]
-    for i in wrong:
-        given[i] = (given[i] + 1) % 3
-    settings = phase1_settings(data, epochs=40, warmup_epochs=2, learning_rate=0.05)
-    folder = make_run("phase1", settings, given=given)
+    demo = tmp_path / "demo"
+    write_demo(demo, seed=3, n_train=320, n_test=16)
+    data = read_source(demo)
+    true = dict(row.split(",") for row in (demo / "truth.csv").read_text().splitlines()[1:])
+    config = {
+        "kind": "phase1",
+        "round": 1,
+        "created_at": "2026-01-02T03:04:05+00:00",
+        "root": str(demo),
+        "class_names": list(data.class_names),
+        "settings": Phase1Config.from_preset("demo", device="cpu").to_json(),
+    }
+    folder = RunFolder.create(tmp_path / "demo-run", config=config, samples=data.samples)
 
     list(phase1.run(folder))
 
-    margin = folder.read_table("scores.parquet")["p_clean"].to_numpy()
-    is_wrong = np.isin(np.arange(N_TRAIN), wrong)
-    assert margin[is_wrong].mean() < margin[~is_wrong].mean() - 0.2
+    samples = data.samples.filter(pc.equal(data.samples["split"], "train"))
+    given = [data.class_names[label] for label in samples["given_label"].to_pylist()]
+    is_wrong = np.array(
+        [
+            true[name] != label
+            for name, label in zip(samples["file_name"].to_pylist(), given, strict=True)
+        ]
+    )
+    is_flagged = folder.read_table("scores.parquet")["p_clean"].to_numpy() <= 0.5
+    assert is_wrong.sum() == 64
+    assert is_flagged[is_wrong].mean() > 0.8
+    assert is_flagged[~is_wrong].mean() < 0.2
 
 
 def test_phase_2_tests_the_curated_set_beside_the_given_labels(
@@ -162,6 +187,30 @@ def test_an_empty_curated_set_is_refused_before_any_work(
 
     with pytest.raises(RunError, match="curated set is empty"):
         list(phase2.run(folder))
+
+
+def test_images_that_went_missing_are_counted_out_and_named(
+    data: Path, make_run: Callable[..., RunFolder]
+) -> None:
+    settings = Phase2Config(
+        model=f"local-dir:{data / 'model'}", pretrained="", epochs=1, device="cpu"
+    )
+    folder = make_run("phase2", settings.to_json())
+    task = folder.config()
+    moved = folder.path / "data"
+    moved.mkdir()
+    for i in range(1, N_TRAIN):
+        (moved / f"{i:02d}.png").symlink_to(data / f"{i:02d}.png")
+    folder.write_json("config.json", {**task, "root": str(moved)})
+
+    list(phase2.run(folder))
+
+    report = folder.read_json("report.json")
+    assert (report["n_train"], report["n_given"]) == (N_TRAIN - 1, N_TRAIN - 1)
+    assert report["test"] is None
+    assert [one["file_name"] for one in report["unreadable"]] == ["00.png"] + [
+        f"{i:02d}.png" for i in range(N_TRAIN, N_TRAIN + N_TEST)
+    ]
 
 
 def test_macro_f1_by_hand() -> None:

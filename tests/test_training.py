@@ -93,15 +93,20 @@ def test_centre_square_cuts_the_longer_side() -> None:
     assert square[0, :, 0].tolist() == [80, 100, 120, 140]
 
 
-def test_random_square_stays_inside_and_covers_most_of_the_picture() -> None:
-    across = np.linspace(0, 255, 60).astype(np.uint8)[None].repeat(40, 0)
-    picture = Image.fromarray(across).convert("RGB")
+@pytest.mark.parametrize("shape", [(60, 60), (180, 60), (40, 100)])
+def test_random_square_keeps_most_of_a_square_and_its_proportions(shape: tuple[int, int]) -> None:
+    """Red grows by 1 a pixel across, green by 1 a pixel down, so the colours tell the part."""
+    width, height = shape
+    pixels = np.zeros((height, width, 3), dtype=np.uint8)
+    pixels[:, :, 0], pixels[:, :, 1] = np.arange(width), np.arange(height)[:, None]
+    picture = Image.fromarray(pixels)
     random = np.random.default_rng(0)
 
-    covered = [np.ptp(np.asarray(random_square(picture, 16, random))[:, :, 0]) for _ in range(50)]
-
-    assert min(covered) > 0.6 * 255
-    assert max(covered) <= 255
+    for _ in range(50):
+        part = np.asarray(random_square(picture, 32, random)).astype(float)
+        across, down = np.ptp(part[:, :, 0]), np.ptp(part[:, :, 1])
+        assert max(across, down) > 0.55 * min(shape)
+        assert 0.7 < across / down < 1.4
 
 
 def test_meter_counts_over_all_passes() -> None:
@@ -120,18 +125,19 @@ def fit_one_number(
 ) -> tuple[float, list[Progress]]:
     """A single parameter pulled towards 3 by one step a batch."""
     value = nn.Parameter(torch.zeros(()))
-    reports = fit(
-        [value],
-        lambda batch, epoch: (value - 3) ** 2,
-        load(root, names(), batch_size=5),
-        schedule=Schedule(
-            epochs=epochs, learning_rate=learning_rate, momentum=0.0, weight_decay=0.0
-        ),
-        stage_of=lambda epoch: f"epoch {epoch}",
-        meter=Meter(10 * epochs),
+    reports = list(
+        fit(
+            [value],
+            lambda batch, epoch: (value - 3) ** 2,
+            load(root, names(), batch_size=5),
+            schedule=Schedule(
+                epochs=epochs, learning_rate=learning_rate, momentum=0.0, weight_decay=0.0
+            ),
+            stage_of=lambda epoch: f"epoch {epoch}",
+            meter=Meter(10 * epochs),
+        )
     )
-    return_reports = list(reports)
-    return float(value), return_reports
+    return value.item(), reports
 
 
 def test_the_learning_rate_falls_by_a_cosine_once_an_epoch(grey_images: Path) -> None:
@@ -151,7 +157,7 @@ def test_a_loss_that_is_no_number_stops_with_advice(grey_images: Path) -> None:
     def broken(batch: Batch, epoch: int) -> Tensor:
         return value * float("nan")
 
-    schedule = Schedule(epochs=1, learning_rate=1, momentum=0, weight_decay=0)
+    schedule = Schedule(epochs=1, learning_rate=1.0, momentum=0.0, weight_decay=0.0)
     with pytest.raises(RunError, match="loss is nan in epoch 1") as caught:
         list(
             fit(

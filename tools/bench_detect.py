@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from deft_core import clip, phase1, selection
@@ -56,12 +57,14 @@ def main() -> None:
 
 
 def measure(
-    scratch: Path, mode: str, ratio: float, seed: int, changes: dict[str, str]
-) -> Iterator[float]:
+    scratch: Path, mode: str, ratio: float, seed: int, changes: list[str]
+) -> tuple[float, ...]:
     """The figures of one demo set."""
     demo = scratch / "demo"
-    write_demo(demo, seed=seed, noise_mode=mode, noise_ratio=ratio, n_test=0)
+    write_demo(demo, seed=seed, noise_mode=mode, noise_ratio=ratio)
     data = read_source(demo)
+    is_train = pc.equal(data.samples["split"], "train")
+    data = replace(data, samples=data.samples.filter(is_train))
     truth = read_truth(data)
     settings = Phase1Config.from_preset("demo", seed=seed, **parse_changes(changes))
 
@@ -76,16 +79,14 @@ def measure(
     suggested = scores["predicted_label"].to_numpy()[~truth.is_clean]
     matches = zero_shot_guess(demo, data, settings) == truth.given
     precision, recall, f1 = clean_selection(is_clean, truth.is_clean)
-    return iter(
-        (
-            precision,
-            recall,
-            f1,
-            clean_selection(matches, truth.is_clean)[2],
-            auroc(1 - p_clean, ~truth.is_clean),
-            float((suggested == truth.true[~truth.is_clean]).mean()),
-            seconds,
-        )
+    return (
+        precision,
+        recall,
+        f1,
+        clean_selection(matches, truth.is_clean)[2],
+        auroc(1 - p_clean, ~truth.is_clean),
+        float((suggested == truth.true[~truth.is_clean]).mean()),
+        seconds,
     )
 
 
@@ -99,6 +100,8 @@ def read_truth(data: Ingested) -> Truth:
 def task(data: Ingested, settings: Phase1Config) -> dict[str, object]:
     return {
         "kind": "phase1",
+        "round": 1,
+        "created_at": datetime.now(UTC).isoformat(),
         "root": str(data.root),
         "class_names": list(data.class_names),
         "settings": settings.to_json(),
@@ -131,7 +134,7 @@ def clean_selection(selected: np.ndarray, is_clean: np.ndarray) -> tuple[float, 
 
 def auroc(scores: np.ndarray, is_positive: np.ndarray) -> float:
     """Probability that a positive scores above a negative; ties count half."""
-    values, ranks, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    _, ranks, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
     midranks = (ends - (counts - 1) / 2)[ranks]
     n_positive, n_negative = is_positive.sum(), (~is_positive).sum()
@@ -140,11 +143,13 @@ def auroc(scores: np.ndarray, is_positive: np.ndarray) -> float:
 
 
 def parse_changes(pairs: list[str]) -> dict[str, object]:
-    """`name=value` pairs with the value in the setting's own type."""
-    defaults = Phase1Config().to_json()
-    return {
-        name: type(defaults[name])(value) for name, value in (pair.split("=", 1) for pair in pairs)
-    }
+    """`name=value` pairs with numbers and true or false read as such."""
+    split = (pair.split("=", 1) for pair in pairs)
+    return {name: value if is_text(name) else json.loads(value) for name, value in split}
+
+
+def is_text(name: str) -> bool:
+    return isinstance(Phase1Config().to_json().get(name, ""), str)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -1,6 +1,7 @@
 """Pre-trains the demo model in data/demo-clip: a real open_clip CLIP, small enough for a CPU.
 
-    python -m tools.pretrain_demo_clip
+    python -m tools.pretrain_demo_clip --steps 8000
+    python -m tools.pretrain_demo_clip --steps 6000 --pictures 60000 --seed 1 --second-part
 
 It learns from pictures of other styles and other seeds than the demo set (`pretraining_pictures`),
 so on the demo set it works zero-shot, as a real CLIP does. These choices matter:
@@ -79,16 +80,20 @@ class Recipe:
     pictures: int
     batch: int
     seed: int
-    peak_rate: float = 1e-3
+    peak_rate: float
     colour_weight: float = 0.3
     denial_weight: float = 0.5
 
+    is_second_part: bool = False
+
     @property
     def easy_steps(self) -> int:
-        return self.steps // 10
+        return 0 if self.is_second_part else self.steps // 10
 
     def longest_prefix(self, step: int) -> int:
         """No prefix for a tenth of the steps, then longer ones until half of them are done."""
+        if self.is_second_part:
+            return LONGEST_PREFIX
         grown = (step / self.steps - 0.1) / 0.4
         return round(LONGEST_PREFIX * min(max(grown, 0.0), 1.0))
 
@@ -97,26 +102,36 @@ def main() -> None:
     arguments = parse_arguments()
     torch.manual_seed(arguments.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    recipe = Recipe(arguments.steps, arguments.pictures, arguments.batch, arguments.seed)
-
-    model = open_clip.CLIP(**ARCHITECTURE)
-    model.visual.image_mean, model.visual.image_std = PREPROCESSING["mean"], PREPROCESSING["std"]
-    tokenizer = open_clip.SimpleTokenizer(context_length=model.context_length)
-    demo_clip = clip.Clip(model, tokenizer).to(device)
-    model.requires_grad_(True)
-
-    with torch.no_grad():
-        model.visual.positional_embedding.copy_(
-            sines_and_cosines(model.visual.positional_embedding)
-        )
+    recipe = Recipe(
+        arguments.steps,
+        arguments.pictures,
+        arguments.batch,
+        arguments.seed,
+        peak_rate=7e-4 if arguments.second_part else 1e-3,
+        is_second_part=arguments.second_part,
+    )
+    start = (
+        clip.load(f"{clip.LOCAL_PREFIX}{arguments.out}") if arguments.second_part else untrained()
+    )
+    model = start.to(device)
+    model.model.requires_grad_(True)
 
     print(f"drawing {recipe.pictures} pictures", flush=True)
-    seed = 1_000_000 + recipe.seed
+    seed = 1_000_000 + 2 * recipe.seed
     easy = make_pictures(recipe.pictures // 5, seed=seed, is_easy=True)
     pictures = make_pictures(recipe.pictures, seed=seed + 1)
-    pretrain(demo_clip, easy, pictures, recipe, out=arguments.out)
-    save(model, arguments.out)
+    pretrain(model, easy, pictures, recipe, out=arguments.out)
+    save(model.model, arguments.out)
     print(f"zero-shot accuracy on the demo set: {demo_accuracy(arguments.out):.3f}")
+
+
+def untrained() -> clip.Clip:
+    model = open_clip.CLIP(**ARCHITECTURE)
+    model.visual.image_mean, model.visual.image_std = PREPROCESSING["mean"], PREPROCESSING["std"]
+    with torch.no_grad():
+        positions = model.visual.positional_embedding
+        positions.copy_(sines_and_cosines(positions))
+    return clip.Clip(model, open_clip.SimpleTokenizer(context_length=model.context_length))
 
 
 def pretrain(
@@ -175,7 +190,7 @@ def pretrain(
 
 
 def sines_and_cosines(embedding: Tensor) -> Tensor:
-    """Fixed two-dimensional position embeddings in the shape of `embedding`; 0 for the class token."""
+    """Two-dimensional position embeddings in the shape of `embedding`; 0 for the class token."""
     width = embedding.shape[1]
     n = math.isqrt(len(embedding) - 1)
     y, x = (at.flatten()[:, None] for at in torch.meshgrid(*[torch.arange(n)] * 2, indexing="ij"))
@@ -318,10 +333,15 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("data/demo-clip"))
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--pictures", type=int, default=40_000)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--second-part",
+        action="store_true",
+        help="go on from the weights in --out; give another --seed for new pictures",
+    )
     return parser.parse_args()
 
 
