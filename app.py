@@ -10,25 +10,26 @@ from typing import Annotated
 
 import typer
 
+from deft_core.config import DATA, Phase1Config
 from deft_core.errors import DeftError, RunError
 from deft_core.terminal import ProgressLine
 from deft_core.workspace import Workspace
 
-WORKSPACE = Path("data/workspace")
-DEMO_WORKSPACE = Path("data/demo-workspace")
-DEMO_DATA = Path("data/demo-data")
+WORKSPACE = DATA / "workspace"
+DEMO_WORKSPACE = DATA / "demo-workspace"
+DEMO_DATA = DATA / "demo-data"
 
 
 def main(
     *,
     workspace: Annotated[
-        Path | None, typer.Option(help=f"Where labels and runs are kept. Default: {WORKSPACE}.")
+        Path | None, typer.Option(help="Where labels and runs are kept. Default: data/workspace.")
     ] = None,
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Default: the first free from 7860 on.")
     ] = None,
     demo: Annotated[
-        bool, typer.Option("--demo", help=f"Try it on drawn pictures, in {DEMO_WORKSPACE}.")
+        bool, typer.Option("--demo", help="Try it on drawn pictures, in data/demo-workspace.")
     ] = False,
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Print the address and open nothing.")
@@ -57,7 +58,6 @@ def announce(address: str, may_open: bool) -> None:
 
 def prepare_demo(workspace: Workspace) -> None:
     """Draws the demo data, ingests it and runs phase 1, each unless it is there already."""
-    from deft_core.config import Phase1Config
     from deft_core.demo import write_demo
 
     with ProgressLine(sys.stderr) as line:

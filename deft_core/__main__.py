@@ -16,15 +16,15 @@ from typing import Annotated, Any
 
 import typer
 
-from deft_core.config import PRESETS
+from deft_core.config import DATA, PRESETS
 from deft_core.errors import ConfigError, DeftError, RunError, StoreError
 from deft_core.export import FORMATS
 from deft_core.run_folder import Progress, RunFolder
 from deft_core.runs import CONFIGS, RunCancelled, Runs, RunView, execute
-from deft_core.terminal import SUMMARIES, ProgressLine, duration
-from deft_core.workspace import Workspace
+from deft_core.terminal import ProgressLine, duration, summary
+from deft_core.workspace import Workspace, is_workspace
 
-DEFAULT_WORKSPACE = Path("data/workspace")
+DEFAULT_WORKSPACE = DATA / "workspace"
 EXIT_ERROR = 2
 EXIT_CANCELLED = 130
 LONGEST_LIST = 10
@@ -37,7 +37,12 @@ app = typer.Typer(
 )
 
 WorkspaceOption = Annotated[
-    Path, typer.Option("--workspace", help="Folder that holds the store, the runs and the exports.")
+    Path,
+    typer.Option(
+        "--workspace",
+        help="Folder that holds the store, the runs and the exports.",
+        show_default=str(DEFAULT_WORKSPACE.relative_to(DATA.parent)),
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -85,8 +90,8 @@ def ingest(
     is_json: JsonOption = False,
 ) -> None:
     """Take a data set into a workspace; its files are only read."""
-    with Workspace.open(workspace) as opened, ProgressLine(sys.stderr) as line:
-        report = opened.ingest(source, on_progress=line.counting("reading"))
+    with ProgressLine(sys.stderr) as line:
+        report = Workspace.take_in(workspace, source, on_progress=line.counting("reading"))
     n_classes = len(report.n_by_class)
     lines = [f"Took in {report.n_samples:,} images of {n_classes} classes ({report.layout})."]
     if report.unreadable:
@@ -95,6 +100,9 @@ def ingest(
     if report.conflicts:
         lines.append(f"{len(report.conflicts):,} images come with different labels:")
         lines += _first(f"  {', '.join(one.file_names)}" for one in report.conflicts)
+    lines += [
+        f"The classes {', '.join(names)} give the same prompt." for names in report.same_prompt
+    ]
     _print(report.to_json(), "\n".join(lines), is_json=is_json)
 
 
@@ -212,10 +220,9 @@ def _start_and_wait(
         raise RunCancelled(f"{run_id} was cancelled.")
     if view.state != "done":
         raise RunError(f"{run_id} {view.state}: {view.error}", view.hint)
-    summary = SUMMARIES[kind](view.report or {})
     _print(
         _run_json(view),
-        f"{run_id} is done after {duration(view.seconds)}: {summary}",
+        f"{run_id} is done after {duration(view.seconds)}: {summary(kind, view.report or {})}",
         is_json=is_json,
     )
 
@@ -253,7 +260,7 @@ _STAGES = {"phase1": _phase1, "phase2": _phase2}
 
 
 def _existing(path: Path) -> Workspace:
-    if not (path / "store.duckdb").exists():
+    if not is_workspace(path):
         raise StoreError(
             f"{path} is not a workspace.", f"python -m deft_core ingest SOURCE --workspace {path}"
         )

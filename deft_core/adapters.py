@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from deft_core.clip import Clip
 
-
 Arguments = tuple[Any, ...]
 Keywords = dict[str, Any]
 Call = tuple[Arguments, Keywords]

@@ -1,17 +1,25 @@
 """The settings of each stage: one table that makes the command-line flags, the form in the browser
 and the saved `config.json`.
 
-Defaults are the paper's (DeFT, Wei et al., NeurIPS 2024). A preset is a named set of changes to them.
+Defaults are the paper's (DeFT, Wei et al., NeurIPS 2024). A preset is a named set of changes to
+them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Self
 
 from deft_core.errors import ConfigError
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+"""Where the demo model lies, and where workspaces live by default."""
+
+LARGEST_SEED = 2**32 - 1
 
 
 def setting(
@@ -19,7 +27,8 @@ def setting(
     help_text: str,
     *,
     choices: tuple[str, ...] = (),
-    minimum: float | None = None,
+    minimum: float = -math.inf,
+    maximum: float = math.inf,
     is_advanced: bool = False,
 ) -> Any:
     """One field of a configuration with what the command line and the form need to show it."""
@@ -29,6 +38,7 @@ def setting(
             "help": help_text,
             "choices": choices,
             "minimum": minimum,
+            "maximum": maximum,
             "is_advanced": is_advanced,
         },
     )
@@ -40,7 +50,8 @@ class Config:
 
     def __post_init__(self) -> None:
         for one in fields(self):
-            _check(type(self).__name__, one.name, getattr(self, one.name), one)
+            value = _checked(type(self).__name__, getattr(self, one.name), one)
+            object.__setattr__(self, one.name, value)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -69,21 +80,36 @@ class Config:
         return asdict(self)
 
 
-def _check(owner: str, name: str, value: Any, one: Any) -> None:
-    expected = type(one.default)
-    is_number = expected in (int, float) and isinstance(value, int | float)
-    is_whole = expected is not int or float(value).is_integer() if is_number else True
-    if isinstance(value, bool) != (expected is bool) or not (
-        (is_number and is_whole) or isinstance(value, expected)
-    ):
+def _checked(owner: str, value: Any, one: Any) -> Any:
+    """The value of a setting in the type of its default; ConfigError when it cannot be used."""
+    expected, allowed, name = type(one.default), one.metadata, f"{owner}.{one.name}"
+    value = _as_number(value, expected)
+    if not isinstance(value, expected) or isinstance(value, bool) != (expected is bool):
         raise ConfigError(
-            f"{owner}.{name} must be {expected.__name__}, found {value!r}.", one.metadata["help"]
+            f"{name} must be {expected.__name__}, found {value!r}.", one.metadata["help"]
         )
-    choices, minimum = one.metadata["choices"], one.metadata["minimum"]
-    if choices and value not in choices:
-        raise ConfigError(f'{owner}.{name} is "{value}".', f"Choose one of: {', '.join(choices)}.")
-    if minimum is not None and value < minimum:
-        raise ConfigError(f"{owner}.{name} is {value}; the least is {minimum}.")
+    if allowed["choices"] and value not in allowed["choices"]:
+        raise ConfigError(
+            f'{name} is "{value}".', f"Choose one of: {', '.join(allowed['choices'])}."
+        )
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{name} is {value}; it must be a finite number.")
+    if isinstance(value, int | float) and value < allowed["minimum"]:
+        raise ConfigError(f"{name} is {value}; the least is {allowed['minimum']}.")
+    if isinstance(value, int | float) and value > allowed["maximum"]:
+        raise ConfigError(f"{name} is {value}; the most is {allowed['maximum']}.")
+    return value
+
+
+def _as_number(value: Any, expected: type) -> Any:
+    """The value as the expected kind of number, if there is one that is equal to it."""
+    if expected not in (int, float) or type(value) not in (int, float):
+        return value
+    try:
+        number = expected(value)
+    except (OverflowError, ValueError):
+        return value
+    return number if number == value else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +142,7 @@ class Phase1Config(Config):
     learning_rate: float = setting(0.03, "SGD step size at the start of the cosine.", minimum=0)
     momentum: float = setting(0.9, "SGD momentum.", minimum=0, is_advanced=True)
     weight_decay: float = setting(5e-4, "SGD weight decay.", minimum=0, is_advanced=True)
-    seed: int = setting(0, "Seed of every random choice.", minimum=0)
+    seed: int = setting(0, "Seed of every random choice.", minimum=0, maximum=LARGEST_SEED)
     device: str = setting(
         "auto", "auto takes a GPU if there is one.", choices=("auto", "cpu", "cuda", "mps")
     )
@@ -141,18 +167,24 @@ class Phase2Config(Config):
     has_baseline: bool = setting(
         True, "Also train on the given labels, to show what the curated set is worth."
     )
-    seed: int = setting(0, "Seed of every random choice.", minimum=0)
+    seed: int = setting(0, "Seed of every random choice.", minimum=0, maximum=LARGEST_SEED)
     device: str = setting(
         "auto", "auto takes a GPU if there is one.", choices=("auto", "cpu", "cuda", "mps")
     )
 
 
-DEMO_MODEL = "local-dir:data/demo-clip"
+DEMO_MODEL = f"local-dir:{DATA / 'demo-clip'}"
 
 PRESETS: Mapping[type[Config], Mapping[str, Mapping[str, Any]]] = {
     Phase1Config: {
         "paper": {},
-        "demo": {"model": DEMO_MODEL, "pretrained": "", "vpt_tokens": 8},
+        "demo": {
+            "model": DEMO_MODEL,
+            "pretrained": "",
+            "vpt_tokens": 8,
+            "learning_rate": 0.3,
+            "batch_size": 32,
+        },
     },
     Phase2Config: {
         "paper": {},

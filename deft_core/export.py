@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +18,7 @@ import pyarrow as pa
 
 from deft_core import selection
 from deft_core.errors import ExportError
-from deft_core.run_folder import writing_whole
+from deft_core.run_folder import writing_whole, writing_whole_folder
 from deft_core.selection import NO_LABEL
 from deft_core.store import Dataset, Store
 
@@ -122,7 +119,8 @@ def write_csv(
 def write_folders(
     store: Store, *, to: Path, is_forced: bool = False, on_progress: OnProgress | None = None
 ) -> Exported:
-    """Byte-identical copies of the curated set as `split/final label/file name`.
+    """Byte-identical copies of the curated set as `split/final label/file name`; those of the other
+    splits, whose given labels are trusted, go along.
 
     The folder must be new or empty, forced or not. A class name that cannot be a folder's name is
     written with percent escapes, a file name that is taken with the start of its SHA-256.
@@ -134,8 +132,8 @@ def write_folders(
     if to.exists() and not (to.is_dir() and not any(to.iterdir())):
         raise ExportError(f"{to} is not an empty folder.", "Choose a new or an empty folder.")
     folder_names = tuple(map(folder_name, dataset.class_names))
-    rows = [row for row in _rows(store) if row["in_curated_set"]]
-    with _new_folder(to) as temporary:
+    rows = [row for row in _rows(store) if row["in_curated_set"] or _is_trusted(row)]
+    with writing_whole_folder(to) as temporary:
         taken: set[str] = set()
         for number, row in enumerate(rows, start=1):
             place = f"{row['split']}/{folder_names[row['final_label']]}"
@@ -200,6 +198,11 @@ def _rows(store: Store) -> list[dict[str, Any]]:
     return rows
 
 
+def _is_trusted(row: dict[str, Any]) -> bool:
+    """Whether a sample that phase 1 does not score has one label."""
+    return row["split"] != "train" and row["final_label"] is not None
+
+
 def _csv_row(row: dict[str, Any], *, class_names: tuple[str, ...]) -> dict[str, str]:
     values = {name: row[name] for name in CSV_COLUMNS}
     return {
@@ -230,19 +233,6 @@ def _exported(to: Path, *, rows: list[dict[str, Any]]) -> Exported:
     )
 
 
-@contextmanager
-def _new_folder(to: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of `to` when the block ends well."""
-    to.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{to.name}.", suffix=".tmp", dir=to.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        temporary.replace(to)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def _free_name(place: str, *, row: dict[str, Any], taken: set[str]) -> str:
     """A name below `place` that no sample has yet, on file systems that ignore case too."""
     path = Path(row["file_name"])
@@ -254,11 +244,17 @@ def _free_name(place: str, *, row: dict[str, Any], taken: set[str]) -> str:
 
 
 def _copy(source: Path, *, to: Path, sha256: str) -> None:
+    try:
+        content = source.read_bytes()
+    except OSError as error:
+        raise ExportError(
+            f"{source} cannot be read: {error.strerror or error}.",
+            "Put the data set back where it was ingested from.",
+        ) from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ExportError(
+            f"{source} is not the image that was ingested.",
+            "The file has changed since; ingest the data set into a new workspace.",
+        )
     to.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, to)
-    with to.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-            raise ExportError(
-                f"{source} is not the image that was ingested.",
-                "The file has changed since; ingest the data set into a new workspace.",
-            )
+    to.write_bytes(content)

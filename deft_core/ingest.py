@@ -12,7 +12,7 @@ import os
 import re
 import stat
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
@@ -35,6 +35,7 @@ SPLITS = {
     "val": "validation",
     "test": "test",
 }
+SEPARATORS = ",;\t"
 PATH_COLUMNS = ("file_name", "path", "filepath", "image", "filename")
 LABEL_COLUMNS = ("label", "class", "given_label", "category")
 
@@ -71,8 +72,10 @@ class Conflict:
 class IngestReport:
     """What was found in a source and what was left out of it.
 
-    `n_duplicates` are samples whose bytes an earlier sample has too; `n_without_class` are images
-    that lie beside the class folders; `n_other_files` are not images by their names.
+    `same_prompt` are groups of classes whose names differ in case, underscores and spaces only, so
+    that phase 1 cannot tell them apart by their prompts; `n_duplicates` are samples whose bytes an
+    earlier sample has too; `n_without_class` are images that lie beside the class folders;
+    `n_other_files` are not images by their names.
     """
 
     source: str
@@ -81,6 +84,7 @@ class IngestReport:
     n_by_class: dict[str, int]
     unreadable: tuple[Unreadable, ...]
     conflicts: tuple[Conflict, ...]
+    same_prompt: tuple[tuple[str, ...], ...]
     n_duplicates: int
     n_symlinks: int
     n_without_class: int
@@ -116,6 +120,7 @@ class _Listing:
     root: Path
     images: list[_Listed]
     declared: tuple[str, ...] = ()
+    linked_folders: tuple[str, ...] = ()
     n_without_class: int = 0
     n_other_files: int = 0
 
@@ -125,12 +130,15 @@ class _Image:
     sha256: str
     width: int
     height: int
-    is_symlink: bool
+    is_link: bool
 
 
 def read_source(source: Path, *, on_progress: Callable[[int, int], None] | None = None) -> Ingested:
     """The data set at `source`: a folder with labels.csv, class folders (also below split folders),
-    or a CSV file with a path and a label column."""
+    or a CSV file with a path and a label column.
+
+    Links are followed to files inside the data set's folder only, for nothing else is shown.
+    """
     try:
         listing = _list(source)
     except OSError as error:
@@ -169,19 +177,22 @@ def read_source(source: Path, *, on_progress: Callable[[int, int], None] | None 
     )
     n_by_class = Counter(one.label for one, _ in readable)
     conflicts, n_duplicates = _duplicates(readable)
+    unreadable = [
+        (name, "a linked folder; its files are not taken in") for name in listing.linked_folders
+    ]
+    unreadable += [(one.file_name, image) for one, image in found if isinstance(image, str)]
     report = IngestReport(
         source=str(source),
         layout=listing.layout,
         n_samples=len(readable),
         n_by_class={name: n_by_class[name] for name in class_names},
         unreadable=tuple(
-            Unreadable(file_name=_printable(one.file_name), problem=image)
-            for one, image in found
-            if isinstance(image, str)
+            Unreadable(file_name=_printable(name), problem=problem) for name, problem in unreadable
         ),
         conflicts=conflicts,
+        same_prompt=_same_prompt(class_names),
         n_duplicates=n_duplicates,
-        n_symlinks=sum(image.is_symlink for _, image in readable),
+        n_symlinks=sum(image.is_link for _, image in readable),
         n_without_class=listing.n_without_class,
         n_other_files=listing.n_other_files,
     )
@@ -205,61 +216,67 @@ def _list(source: Path) -> _Listing:
 
 def _list_folders(source: Path) -> _Listing:
     root = source.resolve()
-    folders = [path for path in _visible(root) if path.is_dir()]
-    is_split = bool(folders) and all(path.name.lower() in SPLITS for path in folders)
-    if is_split:
-        parts = [
-            (SPLITS[split.name.lower()], folder)
-            for split in folders
-            for folder in _visible(split)
-            if folder.is_dir()
-        ]
-    else:
-        parts = [("train", folder) for folder in folders]
-
-    images: list[_Listed] = []
-    n_other_files = 0
-    for split, folder in parts:
-        for path in _walk(folder):
-            if path.suffix.lower() in IMAGE_SUFFIXES:
-                file_name = path.relative_to(root).as_posix()
-                images.append(_Listed(file_name=file_name, split=split, label=folder.name))
-            else:
-                n_other_files += 1
-    loose = [
-        path
-        for folder in ([root, *folders] if is_split else [root])
-        for path in _visible(folder)
-        if not path.is_dir()
-    ]
-    n_without_class = sum(path.suffix.lower() in IMAGE_SUFFIXES for path in loose)
-    if not images:
-        found = f"{n_without_class} images but no class folders" if n_without_class else "no images"
+    files, linked_folders = _walk(root)
+    images = sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
+    is_split = _has_split_folders(source, images=images)
+    depth = 2 if is_split else 1
+    classed = [path for path in images if len(path.parts) > depth]
+    if not classed:
+        found = f"{len(images)} images but no class folders" if images else "no images"
         raise DataError(
             f"{source} holds {found}.",
             "Expected a folder for each class, split folders (train, validation, test) with a "
-            "folder for each class, or a labels.csv with the columns file_name and label.",
+            "folder for each class, or a labels.csv with the columns file_name and label. Linked "
+            "folders are not followed.",
         )
     return _Listing(
         layout="split folders" if is_split else "class folders",
         root=root,
-        images=images,
-        n_without_class=n_without_class,
-        n_other_files=n_other_files + len(loose) - n_without_class,
+        images=[
+            _Listed(
+                file_name=path.as_posix(),
+                split=SPLITS[path.parts[0].lower()] if is_split else "train",
+                label=path.parts[depth - 1],
+            )
+            for path in classed
+        ],
+        linked_folders=tuple(path.as_posix() for path in sorted(linked_folders)),
+        n_without_class=len(images) - len(classed),
+        n_other_files=len(files) - len(images),
     )
 
 
-def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+def _has_split_folders(source: Path, *, images: Sequence[Path]) -> bool:
+    """Whether the folders that hold images are named like splits; DataError when only some are."""
+    names = {path.parts[0] for path in images if len(path.parts) > 1}
+    others = sorted(name for name in names if name.lower() not in SPLITS)
+    if not others:
+        return bool(names)
+    for path in images:
+        # Without folders of its own it is a class: "train" is a fine name for one.
+        if path.parts[0].lower() in SPLITS and len(path.parts) > 2:
+            raise DataError(
+                f'{source} holds the split folder "{path.parts[0]}" beside the folder '
+                f'"{others[0]}", which is not named like a split.',
+                f'Take "{others[0]}" out of it, or write a labels.csv.',
+            )
+    return False
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """The files below a folder; hidden ones and linked folders below it are passed over."""
-    for place, folders, names in os.walk(folder, onerror=_raise):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield Path(place, name)
+def _walk(root: Path) -> tuple[list[Path], list[Path]]:
+    """The files and the linked folders below the root, relative to it, without hidden ones."""
+    files: list[Path] = []
+    linked_folders: list[Path] = []
+    for place, folders, names in os.walk(root, onerror=_raise):
+        folders[:] = filter(_is_visible, folders)
+        here = Path(place).relative_to(root)
+        files += [here / name for name in filter(_is_visible, names)]
+        linked_folders += [here / name for name in folders if Path(place, name).is_symlink()]
+    return files, linked_folders
+
+
+def _is_visible(name: str) -> bool:
+    return not name.startswith(".")
 
 
 def _raise(error: OSError) -> None:
@@ -303,19 +320,22 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Row number as a spreadsheet counts, and path, label and split of each row of a CSV file."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            columns = [name.strip() for name in next(reader, [])]
+            separator = max(SEPARATORS, key=file.readline().count)
+            file.seek(0)
+            reader = csv.reader(file, delimiter=separator, strict=True)
+            columns = [name.strip().lower() for name in next(reader, [])]
+            _refuse_repeated(path, filter(None, columns), what="column")
             wanted = {
                 "path": _column(path, columns=columns, known=PATH_COLUMNS, what="path"),
                 "label": _column(path, columns=columns, known=LABEL_COLUMNS, what="label"),
             }
             for number, values in enumerate(reader, start=2):
-                if not values:
+                if not any(map(str.strip, values)):
                     continue
                 if len(values) != len(columns):
                     raise DataError(
                         f"{path.name} row {number}: {len(values)} values, expected {len(columns)}.",
-                        "Put quotes around values that contain a comma.",
+                        f'Put quotes around values that contain "{separator}".',
                     )
                 row = dict(zip(columns, map(str.strip, values), strict=True))
                 picked = {key: row[column] for key, column in wanted.items()}
@@ -339,27 +359,47 @@ def _column(path: Path, *, columns: list[str], known: tuple[str, ...], what: str
 def _declared_classes(path: Path) -> tuple[str, ...]:
     if not path.is_file():
         return ()
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not a text in UTF-8: {error}.", "Save it as UTF-8.") from error
     names = [line.strip() for line in lines if line.strip()]
-    for name, n in Counter(names).items():
-        if n > 1:
-            raise DataError(f'{path} names the class "{name}" {n} times.')
+    _refuse_repeated(path, names, what="class")
     return tuple(names)
 
 
+def _refuse_repeated(path: Path, names: Iterable[str], *, what: str) -> None:
+    for name, n in Counter(names).items():
+        if n > 1:
+            raise DataError(f'{path} names the {what} "{name}" {n} times.')
+
+
 def _inside(root: Path, text: str, *, where: str) -> str:
-    """The path relative to the root, with forward slashes; DataError when it leads outside."""
+    """The path relative to the root, with forward slashes; DataError when it leads outside.
+
+    Backslashes separate folders, as on Windows, unless they are part of a file's name.
+    """
     if not text:
         raise DataError(f"{where}: the path is empty.")
     if "\0" in text:
         raise DataError(f"{where}: the path contains a zero byte.")
+    if "\\" in text and not os.path.lexists(root / text):
+        text = text.replace("\\", "/")
     path = Path(os.path.normpath(root / text))
-    if not (path.is_relative_to(root) and path.resolve().is_relative_to(root)):
+    if not path.is_relative_to(root):
         raise DataError(
             f"{where}: {text} leads out of {root}.",
             "Paths are relative to the folder of the CSV file and stay inside it.",
         )
     return path.relative_to(root).as_posix()
+
+
+def _same_prompt(class_names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Groups of class names from which the same prompt is made."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in class_names:
+        groups[" ".join(name.replace("_", " ").split()).casefold()].append(name)
+    return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
 
 def _did_you_mean(label: str, declared: Sequence[str]) -> str:
@@ -382,7 +422,7 @@ def _read_images(
     """Each image with what was read, or with the problem that kept it from being read."""
     found = []
     with ThreadPoolExecutor() as pool:
-        results = pool.map(lambda one: _read_image(root / one.file_name), images)
+        results = pool.map(lambda one: _read_image(root / one.file_name, root=root), images)
         try:
             for one, image in zip(images, results, strict=True):
                 found.append((one, image))
@@ -393,10 +433,13 @@ def _read_images(
     return found
 
 
-def _read_image(path: Path) -> _Image | str:
+def _read_image(path: Path, *, root: Path) -> _Image | str:
     """What is in the file, or why it is not an image that can be used."""
     try:
         _check_name(path)
+        place = path.resolve()
+        if not place.is_relative_to(root):
+            return "a link that leaves the data set's folder"
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             return "not a regular file"
@@ -417,7 +460,7 @@ def _read_image(path: Path) -> _Image | str:
     except Exception as error:
         # Pillow's decoders raise whatever the broken bytes lead them to.
         return getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return _Image(sha256=sha256, width=width, height=height, is_symlink=path.is_symlink())
+    return _Image(sha256=sha256, width=width, height=height, is_link=place != path)
 
 
 def _decode(image: Image.Image) -> None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from deft_core.errors import StoreError
-from deft_core.store import SAMPLE_IDS, Store, unknown_samples
+from deft_core.store import SAMPLE_IDS, Store, unknown_samples, utc_now
 
 VERDICTS = ("keep", "relabel", "both", "exclude", "unsure")
 LONGEST_PAGE = 200
@@ -32,13 +32,8 @@ _DECISION_SCHEMA = pa.schema(
 )
 
 
-def utc_now() -> datetime:
-    """The current moment, in UTC."""
-    return datetime.now(UTC)
-
-
 @dataclass(frozen=True, kw_only=True)
-class QueueItem:
+class QueuedSample:
     """One scored sample with all that the reviewer is shown; `version` changes with the bytes."""
 
     sample_id: int
@@ -58,9 +53,9 @@ class QueueItem:
 
 @dataclass(frozen=True, kw_only=True)
 class QueuePage:
-    """Some items of the queue; `next` asks for those behind them and is None at the end."""
+    """A part of the queue; `next` asks for the samples behind it and is None at the end."""
 
-    items: tuple[QueueItem, ...]
+    samples: tuple[QueuedSample, ...]
     next: str | None
     n_matching: int
 
@@ -147,7 +142,7 @@ class Review:
     ) -> QueuePage:
         """The most suspect samples first. `decided=None` takes decided and undecided ones."""
         if not 1 <= limit <= LONGEST_PAGE:
-            raise StoreError(f"limit is {limit}; a page has 1 to {LONGEST_PAGE} items.")
+            raise StoreError(f"limit is {limit}; a page has 1 to {LONGEST_PAGE} samples.")
         rows, n_matching = self._store.queue(
             after=_position(after),
             limit=limit + 1,
@@ -157,12 +152,12 @@ class Review:
         found = rows.to_pylist()
         has_more = len(found) > limit
         return QueuePage(
-            items=tuple(_item(row) for row in found[:limit]),
+            samples=tuple(map(_queued_sample, found[:limit])),
             next=str(found[limit - 1]["position"]) if has_more else None,
             n_matching=n_matching,
         )
 
-    def item(self, sample_id: int) -> QueueItem:
+    def sample(self, sample_id: int) -> QueuedSample:
         """One scored sample; StoreError when it does not exist or has no score."""
         sample = self._store.sample(sample_id)
         rows = self._store.queue_rows([sample_id]).to_pylist()
@@ -170,7 +165,7 @@ class Review:
             raise StoreError(
                 f"{sample.file_name} has no score.", "Phase 1 scores the readable training images."
             )
-        return _item(rows[0])
+        return _queued_sample(rows[0])
 
     def decide(
         self, decisions: Sequence[Decision], *, reviewer: str | None = None
@@ -188,11 +183,17 @@ class Review:
         )
         return self.progress()
 
-    def undo(self, *, uid: str, reviewer: str | None = None) -> Undone:
-        """What the reviewer's last live group of decisions covered; it no longer counts."""
+    def undo(self, *, uid: str, expected: int | None = None, reviewer: str | None = None) -> Undone:
+        """What the reviewer's last live group of decisions covered; it no longer counts.
+
+        With `expected`, the last group in which the reviewer decided this sample: what one page
+        undoes must not be what another page has decided meanwhile.
+        """
         _check_name("uid", uid)
+        if expected is not None and expected not in SAMPLE_IDS:
+            raise unknown_samples([expected])
         sample_ids = self._store.add_undo(
-            uid, reviewer=self._name(reviewer), decided_at=self._clock()
+            uid, expected=expected, reviewer=self._name(reviewer), decided_at=self._clock()
         )
         return Undone(sample_ids=tuple(sample_ids), progress=self.progress())
 
@@ -241,8 +242,8 @@ class Review:
         return name
 
 
-def _item(row: dict[str, Any]) -> QueueItem:
-    return QueueItem(
+def _queued_sample(row: dict[str, Any]) -> QueuedSample:
+    return QueuedSample(
         sample_id=row["sample_id"],
         file_name=row["file_name"],
         version=row["sha256"][:12],

@@ -13,13 +13,18 @@ No torch and no store here: both sides read the same few functions.
 from __future__ import annotations
 
 import json
+import math
 import os
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,11 +32,25 @@ import pyarrow.parquet as pq
 from deft_core.errors import RunError
 
 UNFINISHED = ("queued", "running")
+CONFIG_TYPES = {
+    "kind": str,
+    "round": int,
+    "created_at": str,
+    "root": str,
+    "class_names": list,
+    "settings": dict,
+}
+STATUS_TYPES = {"state": str, "error": str, "hint": str, "changed_at": float}
+LONGEST_TAIL = 4096
+MOST_REPORTS = 500
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """One report of a run at work. `done` of `total` counts images in the current stage's pass."""
+    """One report of a run at work. `done` of `total` counts images over all passes of the run, so
+    that an image seen in ten epochs counts ten times; `fraction` is their ratio."""
 
     stage: str
     epoch: int = 0
@@ -42,12 +61,11 @@ class Progress:
     loss: float | None = None
     images_per_second: float | None = None
     seconds_left: float | None = None
-    message: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """Where a run stands: queued, running, done, failed, cancelled or crashed."""
+    """What the child last said of itself: queued, running, done, failed or cancelled."""
 
     state: str
     error: str = ""
@@ -58,7 +76,7 @@ class Status:
 @contextmanager
 def writing_whole(target: Path) -> Iterator[Path]:
     """A temporary path that is synced and becomes `target` when the block ends well."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -66,6 +84,26 @@ def writing_whole(target: Path) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing_whole_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `target`, which is new or empty, when the block ends well.
+
+    A folder that is there stays the same folder, for it may be the current one: what was written
+    moves into it.
+    """
+    target = target.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+        written = Path(scratch) / "written"
+        written.mkdir()
+        yield written
+        if target.exists():
+            for path in sorted(written.iterdir()):
+                path.replace(target / path.name)
+        else:
+            written.replace(target)
 
 
 class RunFolder:
@@ -89,27 +127,20 @@ class RunFolder:
         return self.path.name
 
     def config(self) -> dict[str, Any]:
-        return self.read_json("config.json")
+        return self._read("config.json", _read_config)
 
     def samples(self) -> pa.Table:
-        return pq.read_table(self._existing("samples.parquet"))
+        return self.read_table("samples.parquet")
 
     def read_json(self, name: str) -> dict[str, Any]:
-        path = self._existing(name)
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise RunError(f"{path} is not valid JSON: {error}.") from error
-        if not isinstance(value, dict):
-            raise RunError(f"{path} must hold a JSON object, found {type(value).__name__}.")
-        return value
+        return self._read(name, _read_object)
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         with self.writing(name) as path:
             path.write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")
 
     def read_table(self, name: str) -> pa.Table:
-        return pq.read_table(self._existing(name))
+        return self._read(name, pq.read_table)
 
     def write_table(self, name: str, table: pa.Table) -> None:
         with self.writing(name) as path:
@@ -126,26 +157,87 @@ class RunFolder:
         with (self.path / "progress.jsonl").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
-    def progress(self) -> list[dict[str, Any]]:
-        """Every report so far, oldest first; a line still being written is left out."""
-        path = self.path / "progress.jsonl"
-        if not path.exists():
-            return []
-        whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-        return [json.loads(line) for line in whole.splitlines()]
+    def progress(self) -> list[Progress]:
+        """The reports so far, oldest first; of very many, evenly spaced ones up to the latest.
+
+        What is not a whole report, such as a line still being written, is left out.
+        """
+        lines = _whole_lines(self.tail("progress.jsonl", n_bytes=None))
+        step = max(1, math.ceil(len(lines) / MOST_REPORTS))
+        chosen = lines[(len(lines) - 1) % step :: step]
+        return list(filter(None, map(_parse_report, chosen)))
+
+    def latest_progress(self) -> Progress | None:
+        """The last report, from the end of the file alone."""
+        reports = map(_parse_report, reversed(_whole_lines(self.tail("progress.jsonl"))))
+        return next(filter(None, reports), None)
+
+    def tail(self, name: str, *, n_bytes: int | None = LONGEST_TAIL) -> bytes:
+        """The last bytes of a file, all of them for None; nothing while there is no such file."""
+        try:
+            with (self.path / name).open("rb") as file:
+                if n_bytes is not None:
+                    file.seek(max(0, os.fstat(file.fileno()).st_size - n_bytes))
+                return file.read()
+        except FileNotFoundError:
+            return b""
 
     def status(self) -> Status:
-        return Status(**self.read_json("status.json"))
+        return self._read("status.json", _read_status)
 
     def set_status(self, state: str, *, error: str = "", hint: str = "") -> None:
         status = Status(state=state, error=error, hint=hint, changed_at=time.time())
         self.write_json("status.json", asdict(status))
 
-    def _existing(self, name: str) -> Path:
+    def _read(self, name: str, read: Callable[[Path], T]) -> T:
+        """What `read` makes of a file; RunError when the file is not there or not whole."""
         path = self.path / name
-        if not path.is_file():
+        try:
+            return read(path)
+        except FileNotFoundError as error:
             raise RunError(
                 f"Run folder {self.path} has no {name}.",
                 "The folder is not a run, or the run did not get that far.",
-            )
-        return path
+            ) from error
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise RunError(
+                f"{path} is damaged: {error}", "Move the run folder away, and start a new run."
+            ) from error
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    config = _read_object(path, types=CONFIG_TYPES)
+    datetime.fromisoformat(config["created_at"])
+    return config
+
+
+def _read_status(path: Path) -> Status:
+    values = _read_object(path, types=STATUS_TYPES)
+    return Status(**{name: values[name] for name in STATUS_TYPES})
+
+
+def _read_object(path: Path, *, types: Mapping[str, type] = MappingProxyType({})) -> dict[str, Any]:
+    """The JSON object in a file; ValueError when it is none or lacks a value of these types."""
+    values = json.loads(path.read_bytes())
+    if not isinstance(values, dict):
+        raise ValueError(f"expected a JSON object, found {type(values).__name__}")
+    for name, expected in types.items():
+        if not isinstance(values.get(name), expected):
+            raise ValueError(f"{name} must be {expected.__name__}, found {values.get(name)!r}")
+    return values
+
+
+def _whole_lines(content: bytes) -> list[bytes]:
+    whole, _, _ = content.rpartition(b"\n")
+    return whole.splitlines()
+
+
+def _parse_report(line: bytes) -> Progress | None:
+    """The report in a line; None if it holds none."""
+    try:
+        values = json.loads(line)
+        return Progress(
+            **{one.name: values[one.name] for one in fields(Progress) if one.name in values}
+        )
+    except (ValueError, TypeError):
+        return None

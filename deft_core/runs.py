@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,9 @@ import pyarrow.compute as pc
 from deft_core import selection
 from deft_core.config import Config, Phase1Config, Phase2Config
 from deft_core.errors import DeftError, RunError
-from deft_core.review import utc_now
 from deft_core.run_folder import UNFINISHED, Progress, RunFolder
 from deft_core.selection import NO_LABEL
-from deft_core.store import Store
+from deft_core.store import Store, utc_now
 
 CONFIGS: Mapping[str, type[Config]] = {"phase1": Phase1Config, "phase2": Phase2Config}
 SCORES_SCHEMA = pa.schema(
@@ -50,8 +49,7 @@ SCORES_SCHEMA = pa.schema(
 )
 RUN_ID = re.compile(r"phase[12]-[0-9]+")
 PROGRAM = (sys.executable, "-m", "deft_core")
-LOG_TAIL = 4000
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.5
 
 Stage = Callable[[RunFolder], Generator[Progress, None, None]]
 
@@ -62,7 +60,8 @@ class RunCancelled(Exception):  # noqa: N818 - it went as asked.
 
 @dataclass(frozen=True, kw_only=True)
 class RunView:
-    """A run as it stands. States: queued, running, done, failed, cancelled, crashed."""
+    """A run as it stands: queued, running, done, failed, cancelled, crashed, or damaged, when its
+    folder cannot be read and `error` says why. `losses` holds (fraction, loss) pairs."""
 
     run_id: str
     kind: str
@@ -108,38 +107,11 @@ class Runs:
 
     def view(self, run_id: str) -> RunView:
         """How a run stands; RunError when there is none with this id."""
-        with self._lock:
-            folder = self._folder(run_id)
-            config = folder.config()
-            state = self._state(folder)
-        status = folder.status()
-        reports = folder.progress()
-        started_at = datetime.fromisoformat(config["created_at"]).timestamp()
-        ended_at = time.time() if state in UNFINISHED else status.changed_at
-        error, hint = status.error, status.hint
-        if state == "crashed":
-            error = "The process of this run ended without a word."
-            hint = "It may have run out of memory; the log shows its last lines. Start it again."
-        return RunView(
-            run_id=run_id,
-            kind=config["kind"],
-            round=config["round"],
-            state=state,
-            progress=_progress(reports[-1]) if reports else None,
-            losses=[
-                (one["fraction"], one["loss"]) for one in reports if one.get("loss") is not None
-            ],
-            error=error,
-            hint=hint,
-            seconds=max(0.0, ended_at - started_at),
-            settings=config["settings"],
-            report=_report(folder) if state == "done" else None,
-            log_tail=_tail(folder.path / "log.txt"),
-        )
+        return self._view(self._folder(run_id))
 
     def list(self) -> tuple[RunView, ...]:
         """Every run, newest first."""
-        return tuple(self.view(run_id) for run_id in reversed(self._run_ids()))
+        return tuple(map(self._view, reversed(self._folders())))
 
     def cancel(self, run_id: str) -> None:
         """Ask a run to stop; the second time it is killed. Nothing happens to a finished one."""
@@ -163,27 +135,28 @@ class Runs:
         imported = []
         with self._lock:
             known = {run.run_id for run in self._store.runs()}
-            for run_id in self._run_ids():
-                folder = self._folder(run_id)
-                if run_id in known or folder.status().state != "done":
+            for folder in self._folders():
+                if folder.run_id in known or _claimed_state(folder) != "done":
                     continue
                 try:
                     self._import(folder)
                 except DeftError as error:
                     folder.set_status("failed", error=error.message, hint=error.hint)
                 else:
-                    imported.append(run_id)
+                    imported.append(folder.run_id)
         return tuple(imported)
 
     def wait(self, run_id: str, on_progress: Callable[[Progress], None] | None = None) -> RunView:
         """The run when it is finished and, if it is done, imported."""
+        folder = self._folder(run_id)
         last: Progress | None = None
         while True:
-            view = self.view(run_id)
-            if view.progress and view.progress != last and on_progress:
-                on_progress(view.progress)
-            last = view.progress
-            if view.is_finished:
+            is_finished = self._state(folder) not in UNFINISHED
+            progress = folder.latest_progress()
+            if progress and progress != last and on_progress:
+                on_progress(progress)
+            last = progress
+            if is_finished:
                 self.import_finished()
                 return self.view(run_id)
             time.sleep(POLL_SECONDS)
@@ -222,10 +195,9 @@ class Runs:
                 start_new_session=True,
                 env={**os.environ, "PYTHONPATH": search_path},
             )
-        start_time = psutil.Process(child.pid).create_time()
         # Reaps the child when it ends, whether anyone still looks at this run or not.
         threading.Thread(target=child.wait, daemon=True).start()
-        folder.write_json("proc.json", {"pid": child.pid, "start_time": start_time})
+        folder.write_json("proc.json", {"pid": child.pid})
 
     def _next_number(self) -> int:
         taken = [path.name for path in self._path.iterdir() if RUN_ID.fullmatch(path.name)]
@@ -234,23 +206,33 @@ class Runs:
 
     # --- watching
 
-    def _run_ids(self) -> tuple[str, ...]:
-        """The ids of the whole run folders, oldest first."""
+    def _folders(self) -> tuple[RunFolder, ...]:
+        """The whole run folders, oldest first."""
         ids = [path.parent.name for path in self._path.glob("*/status.json")]
-        return tuple(sorted(filter(RUN_ID.fullmatch, ids), key=_number))
+        ordered = sorted(filter(RUN_ID.fullmatch, ids), key=_number)
+        return tuple(RunFolder(self._path / run_id) for run_id in ordered)
 
     def _folder(self, run_id: str) -> RunFolder:
-        if run_id not in self._run_ids():
+        folder = RunFolder(self._path / run_id)
+        if not (RUN_ID.fullmatch(run_id) and (folder.path / "status.json").exists()):
             raise RunError(f'There is no run "{run_id}".')
-        return RunFolder(self._path / run_id)
+        return folder
 
     def _state(self, folder: RunFolder) -> str:
-        # The process is looked for first: what it wrote before it ended is then surely read.
-        is_alive = _process(folder) is not None
-        state = folder.status().state
+        with self._lock:
+            # The process is looked for first: what it wrote before it ended is then surely read.
+            is_alive = _process(folder) is not None
+            state = _claimed_state(folder)
         if is_alive or state not in UNFINISHED:
             return state
         return "cancelled" if (folder.path / "cancel.json").exists() else "crashed"
+
+    def _view(self, folder: RunFolder) -> RunView:
+        state = self._state(folder)
+        try:
+            return _whole_view(folder, state=state)
+        except RunError as error:
+            return _damaged_view(folder, error=error)
 
     # --- importing
 
@@ -275,6 +257,12 @@ def execute(
     SIGTERM closes the stage at its next report. DeftError is for the user to mend and is kept with
     its hint; anything else is a bug, leaves its traceback in the log and goes on to the caller.
     """
+    state = folder.status().state
+    if state != "queued":
+        raise RunError(
+            f"{folder.run_id} is {state}; only a queued run can be worked through.",
+            "Start a new run.",
+        )
     with _terminations() as is_told_to_stop:
         folder.set_status("running")
         try:
@@ -313,38 +301,74 @@ def _terminations() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _process(folder: RunFolder) -> psutil.Process | None:
-    """The run's process if it lives: the same id and start time, for ids are used again."""
-    if not (folder.path / "proc.json").exists():
-        return None
-    started = folder.read_json("proc.json")
+def _claimed_state(folder: RunFolder) -> str:
+    """The state that the folder's status claims, or "damaged" if it cannot be read."""
     try:
-        process = psutil.Process(started["pid"])
-        is_same = abs(process.create_time() - started["start_time"]) < 1.0
-        return process if is_same and process.status() != psutil.STATUS_ZOMBIE else None
-    except psutil.NoSuchProcess:
+        return folder.status().state
+    except RunError:
+        return "damaged"
+
+
+def _process(folder: RunFolder) -> psutil.Process | None:
+    """The run's process if it lives.
+
+    Ids are used again and clocks are set, but no other process is started with this run's folder.
+    """
+    try:
+        process = psutil.Process(folder.read_json("proc.json")["pid"])
+        is_zombie = process.status() == psutil.STATUS_ZOMBIE
+        return process if not is_zombie and str(folder.path) in process.cmdline() else None
+    except (RunError, KeyError, TypeError, ValueError, psutil.Error):
         return None
+
+
+def _whole_view(folder: RunFolder, *, state: str) -> RunView:
+    config, status, reports = folder.config(), folder.status(), folder.progress()
+    started_at = datetime.fromisoformat(config["created_at"]).timestamp()
+    ended_at = time.time() if state in UNFINISHED else status.changed_at
+    error, hint = status.error, status.hint
+    if state == "crashed":
+        error = "The process of this run ended without a word."
+        hint = "It may have run out of memory; the log shows its last lines. Start it again."
+    return RunView(
+        run_id=folder.run_id,
+        kind=config["kind"],
+        round=config["round"],
+        state=state,
+        progress=reports[-1] if reports else None,
+        losses=[(one.fraction, one.loss) for one in reports if one.loss is not None],
+        error=error,
+        hint=hint,
+        seconds=max(0.0, ended_at - started_at),
+        settings=config["settings"],
+        report=folder.read_json("report.json") if state == "done" else None,
+        log_tail=_log_tail(folder),
+    )
+
+
+def _damaged_view(folder: RunFolder, *, error: RunError) -> RunView:
+    return RunView(
+        run_id=folder.run_id,
+        kind=folder.run_id.partition("-")[0],
+        round=0,
+        state="damaged",
+        progress=None,
+        losses=[],
+        error=error.message,
+        hint=error.hint,
+        seconds=0.0,
+        settings={},
+        report=None,
+        log_tail=_log_tail(folder),
+    )
+
+
+def _log_tail(folder: RunFolder) -> str:
+    return folder.tail("log.txt").decode(errors="replace")
 
 
 def _number(run_id: str) -> int:
     return int(run_id.rpartition("-")[2])
-
-
-def _progress(report: dict[str, Any]) -> Progress:
-    return Progress(**{one.name: report[one.name] for one in fields(Progress)})
-
-
-def _report(folder: RunFolder) -> dict[str, Any] | None:
-    has_report = (folder.path / "report.json").exists()
-    return folder.read_json("report.json") if has_report else None
-
-
-def _tail(path: Path) -> str:
-    if not path.exists():
-        return ""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - LOG_TAIL))
-        return file.read().decode(errors="replace")
 
 
 def _run_samples(samples: pa.Table) -> pa.Table:
@@ -379,10 +403,10 @@ def _queue_scores(folder: RunFolder) -> pa.Table:
 
 
 def _checked_scores(folder: RunFolder) -> pa.Table:
+    scores = folder.read_table("scores.parquet")
     try:
-        scores = folder.read_table("scores.parquet")
         scores = scores.select(SCORES_SCHEMA.names).cast(SCORES_SCHEMA)
-    except (KeyError, ValueError, OSError) as error:
+    except (KeyError, ValueError, pa.ArrowException) as error:
         raise _bad_scores(folder, str(error)) from error
     sample_id = scores["sample_id"].to_numpy()
     p_clean = scores["p_clean"].to_numpy()

@@ -50,12 +50,12 @@ def curated_labels(
 ) -> Ints:
     """The label with which each sample enters the curated set, `NO_LABEL` where it stays out.
 
-    A decision always counts. An undecided training sample enters with its given label iff it is
-    clean; the given labels of the other splits are trusted, for phase 1 does not score them.
+    Only training samples enter, for it is what phase 2 trains on. A decision always counts; an
+    undecided sample enters with its given label iff it is clean.
     """
-    is_trusted = (verdict != "") | ~is_train | is_clean(p_clean)
+    is_trusted = (verdict != "") | is_clean(p_clean)
     final = final_labels(given, reviewed=reviewed, verdict=verdict)
-    return np.where(is_trusted, final, NO_LABEL)
+    return np.where(is_train & is_trusted, final, NO_LABEL)
 
 
 @dataclass(frozen=True, kw_only=True)

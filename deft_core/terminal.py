@@ -58,10 +58,9 @@ def describe(progress: Progress) -> str:
     parts = [
         progress.stage,
         f"epoch {progress.epoch} of {progress.epochs}" if progress.epochs else "",
-        f"{progress.done:,} of {progress.total:,} images" if progress.total else "",
+        f"{progress.fraction:.0%}" if progress.total else "",
         f"{progress.images_per_second:.0f} images/s" if progress.images_per_second else "",
         f"{duration(progress.seconds_left)} left" if progress.seconds_left is not None else "",
-        progress.message,
     ]
     return " · ".join(filter(None, parts))
 
@@ -79,13 +78,18 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def phase1_summary(report: dict[str, Any]) -> str:
-    """What phase 1 found, in a sentence."""
+def summary(kind: str, report: dict[str, Any]) -> str:
+    """What a run of this kind came to."""
+    n_unreadable = len(report["unreadable"])
+    left_out = f" {n_unreadable:,} images were left out, for they cannot be read."
+    return _SUMMARIES[kind](report) + (left_out if n_unreadable else "")
+
+
+def _phase1_summary(report: dict[str, Any]) -> str:
     return f"{report['n_scored']:,} images scored, {report['n_flagged']:,} of them flagged."
 
 
-def phase2_summary(report: dict[str, Any]) -> str:
-    """What phase 2 was worth, in a sentence."""
+def _phase2_summary(report: dict[str, Any]) -> str:
     test, baseline = report["test"], report["baseline"]
     trained = f"trained on {report['n_train']:,} curated images"
     if test is None:
@@ -96,7 +100,7 @@ def phase2_summary(report: dict[str, Any]) -> str:
     return f"{accuracy}; trained on the given labels, {baseline['accuracy']:.1%} are."
 
 
-SUMMARIES: Mapping[str, Callable[[dict[str, Any]], str]] = {
-    "phase1": phase1_summary,
-    "phase2": phase2_summary,
+_SUMMARIES: Mapping[str, Callable[[dict[str, Any]], str]] = {
+    "phase1": _phase1_summary,
+    "phase2": _phase2_summary,
 }

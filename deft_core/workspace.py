@@ -10,12 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from deft_core.errors import DataError, StoreError
+from deft_core.errors import DataError, ExportError, StoreError
 from deft_core.export import Exported, export
-from deft_core.ingest import IngestReport, read_source
-from deft_core.review import Review, utc_now
+from deft_core.ingest import Ingested, IngestReport, read_source
+from deft_core.review import Review
 from deft_core.runs import Runs
-from deft_core.store import Dataset, Store
+from deft_core.store import Dataset, Store, utc_now
+
+STORE = "store.duckdb"
+
+OnProgress = Callable[[int, int], None]
 
 
 class Workspace:
@@ -38,9 +42,22 @@ class Workspace:
             raise StoreError(
                 f"{path} cannot hold a workspace: {error.strerror}.", "Choose another --workspace."
             ) from error
-        workspace = cls(path.resolve(), store=Store(path / "store.duckdb"))
+        workspace = cls(path.resolve(), store=Store(path / STORE))
         workspace.runs.import_finished()
         return workspace
+
+    @classmethod
+    def take_in(
+        cls, path: Path, source: Path, *, on_progress: OnProgress | None = None
+    ) -> IngestReport:
+        """What the workspace at `path` took in from `source`. A new workspace is made when the
+        source has been read, so that a bad one leaves nothing behind."""
+        if is_workspace(path):
+            with cls.open(path) as workspace:
+                return workspace.ingest(source, on_progress=on_progress)
+        ingested = _read(source, workspace=path, on_progress=on_progress)
+        with cls.open(path) as workspace:
+            return workspace._add(ingested)
 
     def __enter__(self) -> Self:
         return self
@@ -67,9 +84,7 @@ class Workspace:
         """The data set, or None before one is ingested."""
         return self.store.dataset()
 
-    def ingest(
-        self, source: Path, *, on_progress: Callable[[int, int], None] | None = None
-    ) -> IngestReport:
+    def ingest(self, source: Path, *, on_progress: OnProgress | None = None) -> IngestReport:
         """What was taken in from `source` and what was left out; a workspace has one data set."""
         present = self.dataset
         if present:
@@ -77,7 +92,9 @@ class Workspace:
                 f"{self.path} already holds {present.n_samples} samples of {present.root}.",
                 "Use a new workspace for another data set or a new version of this one.",
             )
-        ingested = read_source(source, on_progress=on_progress)
+        return self._add(_read(source, workspace=self.path, on_progress=on_progress))
+
+    def _add(self, ingested: Ingested) -> IngestReport:
         self.store.add_dataset(
             ingested.root,
             class_names=ingested.class_names,
@@ -93,16 +110,31 @@ class Workspace:
         *,
         to: Path,
         is_forced: bool = False,
-        on_progress: Callable[[int, int], None] | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Exported:
         """What was written at `to` as "csv" or "folders"; only a forced csv replaces a file."""
+        place = to.resolve()
+        if place.is_relative_to(self.path) and self.exports not in place.parents:
+            raise ExportError(
+                f"{to} lies in the workspace {self.path}.",
+                f"Choose a place below {self.exports}, or one outside of the workspace.",
+            )
         return export(
             self.store, format=format, to=to, is_forced=is_forced, on_progress=on_progress
         )
 
-    def image_path(self, sample_id: int) -> Path:
-        """The image of a known sample, the only way from a client's words to a file."""
-        dataset = self.dataset
-        if dataset is None:
-            raise DataError("This workspace holds no data set.", "Ingest one first.")
-        return dataset.root / self.store.sample(sample_id).file_name
+
+def is_workspace(path: Path) -> bool:
+    """Whether a workspace has been made at `path`."""
+    return (path / STORE).exists()
+
+
+def _read(source: Path, *, workspace: Path, on_progress: OnProgress | None) -> Ingested:
+    """The data set at `source`; DataError when the workspace lies in it, for it is only read."""
+    root = source.parent if source.is_file() else source
+    if workspace.resolve().is_relative_to(root.resolve()):
+        raise DataError(
+            f"The workspace {workspace} lies in the data set {root}, which is never written to.",
+            "Choose a --workspace outside of it.",
+        )
+    return read_source(source, on_progress=on_progress)

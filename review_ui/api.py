@@ -19,7 +19,7 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from deft_core.errors import StoreError
-from deft_core.review import LONGEST_PAGE, Decision, QueueItem, QueuePage
+from deft_core.review import LONGEST_PAGE, Decision, QueuedSample, QueuePage
 from deft_core.workspace import Workspace
 from review_ui.images import PREVIEW_PX, THUMBNAIL_PX, Images, SourceFile
 
@@ -46,7 +46,7 @@ class Decide(BaseModel):
 
 
 class Undo(BaseModel):
-    """One step back; `expected` is the sample the desk already shows as undone."""
+    """One step back; `expected` is the sample the desk already shows as undone, if any."""
 
     model_config = ConfigDict(extra="forbid")
     type: Literal["undo"]
@@ -87,9 +87,9 @@ def desk_routes(workspace: Workspace) -> APIRouter:
         return workspace.review.queue(after=after, limit=limit)
 
     @routes.get("/samples/{sample_id}")
-    def sample(sample_id: int) -> QueueItem:
+    def sample(sample_id: int) -> QueuedSample:
         with _unknown_is_404():
-            return workspace.review.item(sample_id)
+            return workspace.review.sample(sample_id)
 
     @routes.post("/decisions")
     def decisions(batch: Batch) -> dict[str, Any]:
@@ -149,7 +149,10 @@ def _settle(batch: Batch, *, workspace: Workspace) -> dict[str, Any]:
     undone: list[tuple[int, ...]] = []
     for is_undo, items in groupby(batch.items, key=lambda item: isinstance(item, Undo)):
         if is_undo:
-            undone += [workspace.review.undo(uid=item.uid).sample_ids for item in items]
+            undone += [
+                workspace.review.undo(uid=item.uid, expected=item.expected).sample_ids
+                for item in items
+            ]
         else:
             workspace.review.decide(
                 [Decision(**item.model_dump(exclude={"type"})) for item in items]

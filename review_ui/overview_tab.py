@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from review_ui.widgets import (
 )
 
 POLL_SECONDS = 0.5
+SAME_PROMPT = "Phase 1 cannot tell them apart: give them names that say what differs."
 
 
 class Ingestion:
@@ -98,6 +100,7 @@ class OverviewTab:
                 self._title = gr.Markdown(latex_delimiters=[])
                 self._figures = figure_row()
                 self._next = notice()
+                self._same_prompt = notice(tone="bad")
                 self._classes = gr.Dataframe(
                     headers=["class", "images", "flagged", "decided", "relabelled"],
                     datatype=["str", "number", "number", "number", "number"],
@@ -140,6 +143,7 @@ class OverviewTab:
             self._title,
             self._figures,
             self._next,
+            self._same_prompt,
             self._classes,
             self._left_out,
             self._conflicts,
@@ -201,6 +205,7 @@ class OverviewTab:
             f"## {literal(dataset.root.name)}\n\n{literal(str(dataset.root))}",
             figures(pairs),
             shown(self._next_step()),
+            shown(_same_prompt(report["same_prompt"])),
             self._class_rows(dataset),
             gr.Dataframe(value=left_out, visible=bool(left_out)),
             gr.Dataframe(value=conflicts, visible=bool(conflicts)),
@@ -230,7 +235,13 @@ class OverviewTab:
 
 def _no_contents() -> list[Any]:
     hidden = gr.Dataframe(visible=False)
-    return [gr.Column(visible=False), "", figures(()), shown(""), None, hidden, hidden]
+    return [gr.Column(visible=False), "", figures(()), shown(""), shown(""), None, hidden, hidden]
+
+
+def _same_prompt(groups: Sequence[Sequence[str]]) -> str:
+    """What is wrong with class names that differ in case, underscores and spaces only."""
+    lines = [f"The classes {', '.join(names)} give the same prompt." for names in groups]
+    return problem("\n".join(lines), hint=SAME_PROMPT) if lines else ""
 
 
 def _counts_by_label(labels: Any, *, n_classes: int) -> list[int]:

@@ -34,6 +34,7 @@ OUTCOMES = {
     "failed": "Failed",
     "cancelled": "Cancelled",
     "crashed": "Stopped unexpectedly",
+    "damaged": "Damaged",
 }
 
 
@@ -99,7 +100,7 @@ class RunPanel:
         if run is None:
             return self._empty_view()
         is_busy = not run.is_finished
-        has_failed = run.state in ("failed", "crashed")
+        has_failed = run.state in ("failed", "crashed", "damaged")
         return [
             gr.Button(interactive=not is_busy),
             gr.Button(visible=is_busy),
@@ -118,7 +119,7 @@ class RunPanel:
 
     def form_values(self) -> list[Any]:
         """Preset and inputs: as the last run of this kind had them, or for the same model."""
-        runs = self._workspace.runs.list()
+        runs = [run for run in self._workspace.runs.list() if run.state != "damaged"]
         if not runs:
             return [gr.skip() for _ in self.form_outputs]
         same_kind = [run for run in runs if run.kind == self._kind]

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_world import fingerprint, write_class_folders
-from tiny_clip import write_tiny_clip
 
 from deft_core.__main__ import main
 from deft_core.config import Config
+from deft_core.errors import DataError
 from deft_core.run_folder import RunFolder
 from deft_core.runs import CONFIGS
 from deft_core.workspace import Workspace
+from tests.small_world import fingerprint, write_class_folders, write_image
+from tests.tiny_clip import write_tiny_clip
 
 
 def run(*arguments: str | Path) -> None:
@@ -103,9 +104,9 @@ def test_ctrl_c_cancels_the_run_and_says_so(workspace: Path, tiny_clip: str) -> 
         text=True,
     ) as command:
         assert command.stderr is not None
-        assert command.stderr.readline() == "loading the model\n"
+        assert command.stderr.readline()
         command.send_signal(signal.SIGINT)
-        errors = command.stderr.read()
+        _, errors = command.communicate(timeout=60)
 
     assert command.returncode == 130
     assert errors.endswith("phase1-001 was cancelled.\n")
@@ -174,11 +175,38 @@ def test_ingest__a_second_time_says_what_is_there(
         assert opened.store.samples().num_rows == 4
 
 
-def test_ingest__bad_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ingest__bad_source_leaves_no_workspace(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     errors = refused(capsys, "ingest", tmp_path / "gone", "--workspace", tmp_path / "ws")
 
     assert errors.startswith(f"Error: {tmp_path / 'gone'} does not exist.\nHint: ")
-    with Workspace.open(tmp_path / "ws") as opened:
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", ["my data", "my data/ws", "my data/cat/../ws", "link/ws"])
+@pytest.mark.parametrize("source", ["my data", "my data/all.csv"])
+def test_ingest__never_into_a_workspace_in_the_data_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str, source: str
+) -> None:
+    root = write_class_folders(tmp_path / "my data")
+    (root / "all.csv").write_text("path,label\ncat/0.png,cat\ndog/0.png,dog\n")
+    (tmp_path / "link").symlink_to(root)
+    before = fingerprint(tmp_path)
+
+    errors = refused(capsys, "ingest", tmp_path / source, "--workspace", tmp_path / place)
+
+    assert f"lies in the data set {root}, which is never written to" in errors
+    assert "Choose a --workspace outside of it." in errors
+    assert fingerprint(tmp_path) == before
+
+
+def test_ingest__an_open_workspace_refuses_the_data_set_it_lies_in(tmp_path: Path) -> None:
+    root = write_class_folders(tmp_path / "pets")
+    with Workspace.open(root / "ws") as opened:
+        with pytest.raises(DataError, match="lies in the data set"):
+            opened.ingest(root)
+
         assert opened.dataset is None
 
 
@@ -189,20 +217,22 @@ def test_ingest__tells_what_was_left_out(
     for number in range(12):
         (root / "cat" / f"empty {number:02}.jpg").touch()
     (root / "dog" / "twin.png").write_bytes((root / "cat" / "0.png").read_bytes())
+    write_image(root / "Dog" / "2.png", seed=2)
 
     with pytest.raises(SystemExit):
         run("ingest", root, "--workspace", tmp_path / "ws")
 
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == [
-        "Took in 5 images of 2 classes (class folders).",
+        "Took in 6 images of 3 classes (class folders).",
         "Left out 12 that cannot be read:",
         "  cat/empty 00.jpg: the file is empty",
     ]
-    assert lines[-3:] == [
+    assert lines[-4:] == [
         "  and 2 more",
         "1 images come with different labels:",
         "  cat/0.png, dog/twin.png",
+        "The classes Dog, dog give the same prompt.",
     ]
 
 
@@ -239,14 +269,61 @@ def test_run__a_folder_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert not list(tmp_path.iterdir())
 
 
+def test_run__only_a_queued_one(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused(capsys, "phase1", "--workspace", workspace, "--model", "local-dir:nowhere")
+    folder = workspace / "runs" / "phase1-001"
+    before = fingerprint(folder)
+
+    errors = refused(capsys, "phase1", "--run", folder)
+
+    assert errors.startswith("Error: phase1-001 is failed; only a queued run")
+    assert fingerprint(folder) == before
+
+
+def test_workspace__opens_beside_a_damaged_run(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workspace / "runs" / "phase1-001").mkdir()
+    (workspace / "runs" / "phase1-001" / "status.json").write_text("{")
+
+    status = run_json(capsys, "status", "--workspace", workspace)
+
+    assert [one["state"] for one in status["runs"]] == ["damaged"]
+
+
+@pytest.mark.parametrize("place", ["store.duckdb", "labels.csv", "runs/labels.csv", "exports"])
+def test_export__in_the_workspace_only_below_its_exports(
+    workspace: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    before = (workspace / "store.duckdb").stat().st_ino
+
+    for format in ("csv", "folders"):
+        errors = refused(
+            capsys,
+            *("export", "--workspace", workspace, "--format", format),
+            *("--to", workspace / place, *(["--force"] if format == "csv" else [])),
+        )
+        assert f"lies in the workspace {workspace}" in errors
+
+    assert (workspace / "store.duckdb").stat().st_ino == before
+    to = workspace / "exports" / "labels.csv"
+    assert run_json(capsys, "export", "--workspace", workspace, "--to", to)["n_samples"] == 4
+
+
+def test_demo__impossible_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "seed" in refused(capsys, "demo", tmp_path / "demo", "--seed", "-1")
+    assert not list(tmp_path.iterdir())
+
+
 def test_workspace__a_file_is_in_the_way(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "ws").write_text("mine")
+    source = write_class_folders(tmp_path / "pets")
 
-    errors = refused(capsys, "ingest", tmp_path, "--workspace", tmp_path / "ws")
+    errors = refused(capsys, "ingest", source, "--workspace", tmp_path / "ws")
 
-    assert errors.startswith(f"Error: {tmp_path / 'ws'} cannot hold a workspace: Not a directory.")
+    assert f"Error: {tmp_path / 'ws'} cannot hold a workspace: Not a directory." in errors
 
 
 # --- help and imports
@@ -269,6 +346,13 @@ def test_help__shows_every_setting_with_its_default(
         assert f"--{one.name.replace('_', '-')}" in shown
         assert one.metadata["help"] in shown
         assert f"[default: ({one.default})]" in shown
+
+
+def test_help__is_short_about_the_default_workspace(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run("status", "--help")
+
+    assert "(data/workspace)" in capsys.readouterr().out
 
 
 def test_no_command_loads_torch_or_the_browser_side() -> None:

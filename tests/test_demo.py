@@ -131,10 +131,19 @@ def test_an_empty_directory_is_filled_and_a_full_one_refused(tmp_path):
     assert contents(target) == before
 
 
-def test_a_place_below_a_file_is_refused(tmp_path):
+def test_the_current_folder_is_filled_and_stays_current(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_demo(Path(), n_train=2, n_test=1)
+    assert {path.name for path in Path().iterdir()} == {"train", "test", "labels.csv", "truth.csv"}
+
+
+@pytest.mark.parametrize("parent", ["below a file", "where nothing can be made"])
+def test_a_place_that_cannot_be_written_is_refused(tmp_path, parent):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DeftError, match="cannot be made"):
-        write_demo(tmp_path / "file" / "set", n_train=2, n_test=0)
+    place = tmp_path / "file" if parent == "below a file" else Path("/proc")
+    with pytest.raises(DeftError, match="cannot be written") as refusal:
+        write_demo(place / "set", n_train=2, n_test=0)
+    assert refusal.value.hint
 
 
 @pytest.mark.parametrize(
@@ -145,6 +154,8 @@ def test_a_place_below_a_file_is_refused(tmp_path):
         ({"noise_ratio": -0.1}, "ratio"),
         ({"n_train": 0}, "0 train"),
         ({"n_test": -1}, "-1 test"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**32}, "seed"),
     ],
 )
 def test_impossible_settings_are_refused_before_anything_is_written(tmp_path, settings, message):

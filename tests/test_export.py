@@ -10,13 +10,13 @@ from urllib.parse import unquote
 import pytest
 from hypothesis import given as cases
 from hypothesis import strategies as st
-from small_world import Clock, add_scores, fingerprint, write_class_folders, write_image
 
 from deft_core.errors import ExportError
 from deft_core.export import CSV_COLUMNS, FORMATS, export, folder_name
 from deft_core.ingest import read_source
-from deft_core.review import Decision, Review, utc_now
-from deft_core.store import Store
+from deft_core.review import Decision, Review
+from deft_core.store import Store, utc_now
+from tests.small_world import Clock, add_scores, fingerprint, write_class_folders, write_image
 
 NAMES = ("=cmd|' C calc'!A1", 'he said "cat", twice')
 
@@ -137,6 +137,32 @@ def test_csv__of_a_workspace_without_scores(root: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_csv__only_training_samples_are_in_the_curated_set(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for number, split in enumerate(("train", "validation", "test")):
+        write_class_folders(root / split, names=("cat", f"dog {number}"), n=1)
+    ingested = read_source(root)
+    with Store(":memory:") as store:
+        store.add_dataset(
+            root,
+            class_names=ingested.class_names,
+            samples=ingested.samples,
+            report={},
+            ingested_at=utc_now(),
+        )
+        add_scores(store, [0.875] * 6)
+        Review(store).decide([Decision(uid="a", group="a", sample_id=0, verdict="exclude")])
+
+        exported = export(store, format="csv", to=tmp_path / "labels.csv")
+        folders = export(store, format="folders", to=tmp_path / "out")
+
+    rows = rows_of(exported.path)
+    assert {row["split"] for row in rows if row["in_curated_set"] == "true"} == {"train"}
+    assert exported.n_curated == 2
+    assert (folders.n_samples, folders.n_curated) == (5, 2)
+    assert len(files_in(tmp_path / "out")) == 5
+
+
 # --- folders
 
 
@@ -167,6 +193,18 @@ def test_folders__an_empty_folder_is_taken(store: Store, tmp_path: Path) -> None
     (tmp_path / "out").mkdir()
 
     assert export(store, format="folders", to=tmp_path / "out").n_samples == 2
+
+
+def test_folders__the_current_folder_is_filled_and_stays_current(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+
+    export(store, format="folders", to=Path())
+
+    assert [path.name for path in Path().iterdir()] == ["train"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out"]
 
 
 def test_folders__three_files_of_one_name_and_content(tmp_path: Path) -> None:
@@ -201,16 +239,22 @@ def test_folders__refuses_a_folder_that_holds_something(store: Store, tmp_path: 
     assert files_in(tmp_path / "out") == {"mine.txt": b"mine"}
 
 
-@pytest.mark.parametrize("change", ["other bytes", "gone"])
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ("other bytes", r"0\.png is not the image that was ingested"),
+        ("gone", r"0\.png cannot be read: No such file"),
+    ],
+)
 def test_folders__refuses_images_that_have_changed(
-    store: Store, root: Path, tmp_path: Path, change: str
+    store: Store, root: Path, tmp_path: Path, change: str, problem: str
 ) -> None:
     if change == "gone":
         (root / NAMES[1] / "0.png").unlink()
     else:
         write_image(root / NAMES[1] / "0.png", seed=77)
 
-    with pytest.raises(ExportError, match=r"0\.png"):
+    with pytest.raises(ExportError, match=problem):
         export(store, format="folders", to=tmp_path / "out")
 
     assert [path.name for path in tmp_path.iterdir()] == ["data"]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from small_world import fingerprint, write_image
 
 from deft_core.errors import StoreError
 from review_ui.images import Images, Picture, SourceFile
+from tests.small_world import fingerprint, write_image
 
 ORIENTATION = 0x0112
 ARTIST = 0x013B

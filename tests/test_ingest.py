@@ -11,11 +11,11 @@ from hypothesis import given as cases
 from hypothesis import settings
 from hypothesis import strategies as st
 from PIL import Image
-from small_world import fingerprint, write_class_folders, write_image
 
 from deft_core.errors import DataError
 from deft_core.ingest import Ingested, read_source
 from deft_core.pictures import MOST_PIXELS
+from tests.small_world import fingerprint, write_class_folders, write_image
 
 
 def read_unchanged(source: Path) -> Ingested:
@@ -100,7 +100,9 @@ def test_labels_csv__and_truth_is_never_read(tmp_path: Path) -> None:
     assert ingested.samples["given_label"].to_pylist() == [0, 0, 1, 1]
 
 
-@pytest.mark.parametrize("header", ["filepath,category", "image, class", "path,given_label"])
+@pytest.mark.parametrize(
+    "header", ["filepath,category", "image, class", "path,given_label", " File_Name ,LABEL"]
+)
 def test_csv_file__known_column_names(tmp_path: Path, header: str) -> None:
     write_class_folders(tmp_path / "pets")
     manifest = tmp_path / "pets" / "any name.CSV"
@@ -109,6 +111,25 @@ def test_csv_file__known_column_names(tmp_path: Path, header: str) -> None:
     ingested = read_unchanged(manifest)
 
     assert ingested.samples["file_name"].to_pylist() == ["cat/0.png", "dog/0.png"]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_csv__separators_empty_rows_and_backslashes(tmp_path: Path, separator: str) -> None:
+    root = write_class_folders(tmp_path / "pets")
+    (root / "cat" / "a\\b.png").write_bytes((root / "cat" / "0.png").read_bytes())
+    rows = [
+        ("path", "label", "note"),
+        ("cat\\0.png", "cat", "Windows"),
+        ("", " ", ""),
+        ("cat/a\\b.png", "cat", ""),
+        ("dog/0.png", "dog", ""),
+    ]
+    (root / "labels.csv").write_text("\n".join(map(separator.join, rows)))
+
+    ingested = read_unchanged(root)
+
+    assert ingested.samples["file_name"].to_pylist() == ["cat/0.png", "cat/a\\b.png", "dog/0.png"]
+    assert ingested.report.unreadable == ()
 
 
 def test_classes_txt__declares_the_order_and_the_empty_classes(tmp_path: Path) -> None:
@@ -137,14 +158,49 @@ def test_hidden_files_and_other_files_are_passed_over(tmp_path: Path) -> None:
     assert report.unreadable == ()
 
 
-def test_symlinked_images_are_read_and_counted(tmp_path: Path) -> None:
-    root = write_class_folders(tmp_path / "pets")
-    outside = write_image(tmp_path / "outside.png", seed=5)
-    (root / "cat" / "linked.png").symlink_to(outside)
+@pytest.mark.parametrize("other", ["annotations", "cat", ".cache"])
+def test_split_folders_beside_a_folder_without_images(tmp_path: Path, other: str) -> None:
+    root = tmp_path / "pets"
+    for split in ("train", "test"):
+        write_class_folders(root / split)
+    (root / other).mkdir()
+    (root / other / "a.json").write_text("{}")
 
     report = read_unchanged(root).report
 
-    assert (report.n_samples, report.n_symlinks) == (5, 1)
+    assert report.layout == "split folders"
+    assert report.n_by_class == {"cat": 4, "dog": 4}
+
+
+def test_a_class_may_be_named_like_a_split(tmp_path: Path) -> None:
+    ingested = read_unchanged(write_class_folders(tmp_path / "vehicles", names=("bus", "train")))
+
+    assert ingested.class_names == ("bus", "train")
+
+
+@pytest.mark.parametrize("layout", ["class folders", "csv"])
+def test_links_are_followed_inside_the_data_set_only(tmp_path: Path, layout: str) -> None:
+    root = write_class_folders(tmp_path / "pets")
+    outside = write_image(tmp_path / "outside" / "x.png", seed=5)
+    (root / "cat" / "inside.png").symlink_to(root / "dog" / "0.png")
+    (root / "cat" / "outside.png").symlink_to(outside)
+    (root / "cat" / "linked").symlink_to(outside.parent)
+    (root / "bird").symlink_to(outside.parent)
+    if layout == "csv":
+        names = ("cat/0.png", "cat/inside.png", "cat/outside.png", "cat/linked/x.png")
+        rows = [f"{name},cat" for name in names] + ["dog/0.png,dog"]
+        (root / "labels.csv").write_text("\n".join(["path,label", *rows]))
+
+    report = read_unchanged(root).report
+
+    problems = {one.file_name: one.problem for one in report.unreadable}
+    assert problems.pop("cat/outside.png") == "a link that leaves the data set's folder"
+    if layout == "csv":
+        assert problems == {"cat/linked/x.png": "a link that leaves the data set's folder"}
+    else:
+        linked = "a linked folder; its files are not taken in"
+        assert problems == {"bird": linked, "cat/linked": linked}
+    assert report.n_symlinks == 1
 
 
 def test_progress_counts_every_image(tmp_path: Path) -> None:
@@ -195,7 +251,7 @@ def test_unreadable_files_are_left_out_by_name(tmp_path: Path) -> None:
     assert problems["text.jpg"].startswith("not an image")
     assert "pixels" in problems["bomb.png"]
     assert "pixels" in problems["big bomb.png"]
-    assert problems["gone.png"] == "the file does not exist"
+    assert problems["gone.png"] == "a link that leaves the data set's folder"
     assert problems["pipe.png"] == "not a regular file"
 
 
@@ -235,6 +291,14 @@ def test_duplicates_are_counted_and_conflicts_named(tmp_path: Path) -> None:
     (conflict,) = report.conflicts
     assert conflict.file_names == ("cat/0.png", "cat/copy.png", "dog/copy.png")
     assert conflict.labels == ("cat", "cat", "dog")
+
+
+def test_classes_with_the_same_prompt_are_named(tmp_path: Path) -> None:
+    names = ("Cat", "cat", "guinea pig", "guinea_pig", "dog")
+
+    report = read_unchanged(write_class_folders(tmp_path / "pets", names=names)).report
+
+    assert report.same_prompt == (("Cat", "cat"), ("guinea pig", "guinea_pig"))
 
 
 @settings(max_examples=60, deadline=None)
@@ -284,6 +348,16 @@ def test_refuses_images_without_class_folders(tmp_path: Path) -> None:
     assert refused(tmp_path / "pets").message.endswith("holds 1 images but no class folders.")
 
 
+def test_refuses_split_folders_beside_class_folders(tmp_path: Path) -> None:
+    write_class_folders(tmp_path / "pets" / "train")
+    write_class_folders(tmp_path / "pets", names=("bird",))
+
+    error = refused(tmp_path / "pets")
+
+    assert 'the split folder "train" beside the folder "bird"' in error.message
+    assert error.hint
+
+
 def test_refuses_a_single_class(tmp_path: Path) -> None:
     error = refused(write_class_folders(tmp_path / "pets", names=["cat"]))
 
@@ -310,7 +384,7 @@ def test_refuses_when_nothing_can_be_read(tmp_path: Path) -> None:
         (("../x.png,train,cat",), "labels.csv row 2: ../x.png leads out of"),
         (("cat/../../x.png,train,cat",), "labels.csv row 2: cat/../../x.png leads out of"),
         (("/etc/passwd,train,cat",), "labels.csv row 2: /etc/passwd leads out of"),
-        ((GOOD_ROWS[0], "out/x.png,train,cat"), "labels.csv row 3: out/x.png leads out of"),
+        (("..\\x.png,train,cat",), "labels.csv row 2: ../x.png leads out of"),
         (("cat/0.png,train",), "labels.csv row 2: 2 values, expected 3."),
         (("cat/0.png,extra,cat",), 'labels.csv row 2: split "extra" is not one of'),
         (
@@ -325,8 +399,6 @@ def test_refuses_rows_that_cannot_be_meant(
     tmp_path: Path, rows: tuple[str, ...], message: str
 ) -> None:
     root = labels_csv(tmp_path / "pets", *rows)
-    (root / "out").symlink_to(tmp_path)
-    write_image(tmp_path / "x.png", seed=1)
 
     assert message in refused(root).message
 
@@ -338,6 +410,19 @@ def test_refuses_a_csv_without_known_columns(tmp_path: Path) -> None:
 
     assert error.message.endswith("labels.csv has no path column; found: photo, kind.")
     assert error.hint == "Name it one of: file_name, path, filepath, image, filename."
+
+
+def test_refuses_columns_that_are_named_twice(tmp_path: Path) -> None:
+    root = labels_csv(tmp_path / "pets", "cat/0.png,cat,dog", header="path,label,Label")
+
+    assert refused(root).message.endswith('labels.csv names the column "label" 2 times.')
+
+
+def test_refuses_classes_that_are_not_utf8(tmp_path: Path) -> None:
+    root = labels_csv(tmp_path / "pets", *GOOD_ROWS)
+    (root / "classes.txt").write_bytes("Käfer\nKuh\n".encode("latin-1"))
+
+    assert "classes.txt is not a text in UTF-8" in refused(root).message
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00c\x00a"])

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given as cases
 from hypothesis import settings
 from hypothesis import strategies as st
-from small_world import NOW, Clock, add_scores, make_store
 
 from deft_core.errors import StoreError
-from deft_core.review import Decision, QueueItem, Review
+from deft_core.review import Decision, QueuedSample, Review
 from deft_core.store import Store
+from tests.small_world import NOW, Clock, add_scores, make_store
 
 
 @pytest.fixture
@@ -35,8 +35,8 @@ def one(sample_id: int, verdict: str = "keep", label: int | None = None, uid: st
     return Decision(uid=uid, group=uid, sample_id=sample_id, verdict=verdict, label=label)
 
 
-def ids(items: tuple[QueueItem, ...]) -> list[int]:
-    return [item.sample_id for item in items]
+def ids(samples: tuple[QueuedSample, ...]) -> list[int]:
+    return [one.sample_id for one in samples]
 
 
 # --- the queue
@@ -45,9 +45,9 @@ def ids(items: tuple[QueueItem, ...]) -> list[int]:
 def test_queue__flagged_and_undecided_most_suspect_first(review: Review) -> None:
     page = review.queue()
 
-    assert ids(page.items) == [2, 0, 3]
+    assert ids(page.samples) == [2, 0, 3]
     assert (page.next, page.n_matching) == (None, 3)
-    assert page.items[0] == QueueItem(
+    assert page.samples[0] == QueuedSample(
         sample_id=2,
         file_name="class 2/2.jpg",
         version="0" * 12,
@@ -62,18 +62,18 @@ def test_queue__flagged_and_undecided_most_suspect_first(review: Review) -> None
         verdict=None,
         reviewed_label=None,
     )
-    assert page.items[2].suggested_label is None
+    assert page.samples[2].suggested_label is None
 
 
 def test_queue__filters(review: Review) -> None:
     review.decide([one(2), one(1, "exclude")])
 
-    assert ids(review.queue().items) == [0, 3]
-    assert ids(review.queue(decided=True).items) == [2]
-    assert ids(review.queue(decided=None).items) == [2, 0, 3]
-    assert ids(review.queue(decided=True, flagged_only=False).items) == [2, 1]
-    assert ids(review.queue(decided=False, flagged_only=False).items) == [0, 3]
-    assert ids(review.queue(decided=None, flagged_only=False).items) == [2, 0, 3, 1]
+    assert ids(review.queue().samples) == [0, 3]
+    assert ids(review.queue(decided=True).samples) == [2]
+    assert ids(review.queue(decided=None).samples) == [2, 0, 3]
+    assert ids(review.queue(decided=True, flagged_only=False).samples) == [2, 1]
+    assert ids(review.queue(decided=False, flagged_only=False).samples) == [0, 3]
+    assert ids(review.queue(decided=None, flagged_only=False).samples) == [2, 0, 3, 1]
 
 
 def test_queue__a_page_goes_on_where_the_last_one_ended_whatever_was_decided(
@@ -84,8 +84,8 @@ def test_queue__a_page_goes_on_where_the_last_one_ended_whatever_was_decided(
 
     second = review.queue(after=first.next, limit=1)
 
-    assert ids(first.items) == [2]
-    assert ids(second.items) == [0]
+    assert ids(first.samples) == [2]
+    assert ids(second.samples) == [0]
     assert second.n_matching == 2
 
 
@@ -100,17 +100,17 @@ def test_queue__pages_of_any_size_hold_each_flagged_sample_once(
     with make_store([0] * len(scores)) as store:
         add_scores(store, scores)
         review = Review(store)
-        found: list[QueueItem] = []
+        found: list[QueuedSample] = []
         after: str | None = None
         while True:
             page = review.queue(after=after, limit=limit)
-            found += page.items
+            found += page.samples
             after = page.next
             if after is None:
                 break
 
     expected = sorted((p, i) for i, p in enumerate(scores) if p <= 0.5)
-    assert [(item.p_clean, item.sample_id) for item in found] == expected
+    assert [(one.p_clean, one.sample_id) for one in found] == expected
 
 
 @pytest.mark.parametrize("after", ["", "-1", "x", "1; drop table samples", "9" * 99, "٣"])
@@ -121,7 +121,7 @@ def test_queue__refuses_a_place_that_it_never_gave(review: Review, after: str) -
 
 @pytest.mark.parametrize("limit", [0, 201])
 def test_queue__refuses_pages_that_are_too_long(review: Review, limit: int) -> None:
-    with pytest.raises(StoreError, match="1 to 200 items"):
+    with pytest.raises(StoreError, match="1 to 200 samples"):
         review.queue(limit=limit)
 
 
@@ -129,16 +129,16 @@ def test_queue__is_empty_before_phase1() -> None:
     with make_store([0, 1]) as store:
         page = Review(store).queue()
 
-        assert (page.items, page.next, page.n_matching) == ((), None, 0)
+        assert (page.samples, page.next, page.n_matching) == ((), None, 0)
 
 
-def test_item__unknown_or_not_scored(review: Review) -> None:
-    assert review.item(3).p_clean == 0.5
+def test_sample__unknown_or_not_scored(review: Review) -> None:
+    assert review.sample(3).p_clean == 0.5
     for unknown in (9, -1, 2**31, 10**60):
         with pytest.raises(StoreError, match=f"No sample with id {unknown}"):
-            review.item(unknown)
+            review.sample(unknown)
     with pytest.raises(StoreError, match=r"class 1/4\.jpg has no score"):
-        review.item(4)
+        review.sample(4)
 
 
 def test_points__every_scored_sample(review: Review) -> None:
@@ -171,9 +171,9 @@ def test_decide__every_verdict(review: Review) -> None:
         0,
     )
     assert progress.n_relabelled == 1
-    assert review.item(0).reviewed_label == 2
-    assert review.item(1).reviewed_label == 1
-    assert review.item(2).reviewed_label is None
+    assert review.sample(0).reviewed_label == 2
+    assert review.sample(1).reviewed_label == 1
+    assert review.sample(2).reviewed_label is None
 
 
 @pytest.mark.parametrize(
@@ -240,6 +240,26 @@ def test_undo__takes_the_reviewers_own_decision(review: Review) -> None:
     assert review.undo(uid="v").sample_ids == ()
 
 
+def test_undo__an_empty_one_is_remembered(review: Review) -> None:
+    assert review.undo(uid="u").sample_ids == ()
+    review.decide([one(0)])
+
+    assert review.undo(uid="u").sample_ids == ()
+    assert review.sample(0).verdict == "keep"
+
+
+def test_undo__takes_back_the_group_of_the_expected_sample(review: Review) -> None:
+    review.decide([one(0)])
+    review.decide([one(2)])
+
+    assert review.undo(uid="u", expected=3).sample_ids == ()
+    assert review.undo(uid="v", expected=0).sample_ids == (0,)
+    assert review.undo(uid="v", expected=0).sample_ids == (0,)
+    assert review.undo(uid="w").sample_ids == (2,)
+    with pytest.raises(StoreError, match="No sample with id 2147483648"):
+        review.undo(uid="x", expected=2**31)
+
+
 def test_history__tells_who_decided_what_and_when(review: Review) -> None:
     review.decide([one(0, "relabel", 2)], reviewer="ann")
     review.undo(uid="u", reviewer="ann")
@@ -264,7 +284,7 @@ def test_decisions_stay_when_a_new_round_is_scored(store: Store, review: Review)
 
     add_scores(store, [0.9, 0.1, 0.2, 0.9], run_id="phase1-002", round=2)
 
-    assert ids(review.queue().items) == [1]
-    assert review.item(2).reviewed_label == 0
+    assert ids(review.queue().samples) == [1]
+    assert review.sample(2).reviewed_label == 0
     review.decide([one(1)])
     assert [event.round for event in review.history(1)] == [2]

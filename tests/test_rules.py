@@ -18,7 +18,9 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_import_walls_stand() -> None:
-    result = run(sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()")
+    result = run(
+        sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"
+    )
 
     assert result.returncode == 0, result.stdout
 

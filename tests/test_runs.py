@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
-from small_world import make_store
 
 from deft_core.config import Phase1Config, Phase2Config
 from deft_core.errors import RunError
 from deft_core.review import Decision, Review
-from deft_core.run_folder import Progress, RunFolder
-from deft_core.runs import Runs
+from deft_core.run_folder import Progress, RunFolder, writing_whole
+from deft_core.runs import Runs, execute
 from deft_core.store import Store
+from tests import stage_script
+from tests.small_world import NOW, fingerprint, make_store
 
 PROGRAM = (sys.executable, str(Path(__file__).with_name("stage_script.py")))
 
@@ -58,6 +63,26 @@ def start(runs: Runs, script: str) -> str:
     return runs.start("phase1", Phase1Config(model=script))
 
 
+def worked_through(path: Path, *, store: Store) -> RunFolder:
+    """A good run that was done in this process, and that the store does not know yet."""
+    columns = ["sample_id", "file_name", "split", "given_label"]
+    nothing = pa.nulls(store.samples().num_rows, pa.int32())
+    folder = RunFolder.create(
+        path,
+        config={
+            "kind": "phase1",
+            "round": 1,
+            "created_at": NOW.isoformat(),
+            "root": "/data",
+            "class_names": ["class 0", "class 1"],
+            "settings": Phase1Config(model="good").to_json(),
+        },
+        samples=store.samples().select(columns).append_column("curated_label", nothing),
+    )
+    execute(folder, stage_script.stage)
+    return folder
+
+
 # --- a good run
 
 
@@ -74,8 +99,8 @@ def test_a_run_from_start_to_scores(runs: Runs, store: Store) -> None:
     assert view.seconds > 0
     assert seen[-1].stage == "training"
     page = Review(store).queue()
-    assert [(item.sample_id, item.p_clean) for item in page.items] == [(0, 0), (1, 0.25), (2, 0.5)]
-    assert [item.suggested_label for item in page.items] == [1, 0, 1]
+    assert [(one.sample_id, one.p_clean) for one in page.samples] == [(0, 0), (1, 0.25), (2, 0.5)]
+    assert [one.suggested_label for one in page.samples] == [1, 0, 1]
     assert runs.import_finished() == ()
 
 
@@ -142,7 +167,7 @@ def test_a_process_that_is_killed_has_crashed(runs: Runs) -> None:
     ("script", "error"),
     [
         ("bad scores", "cannot be used: a p_clean is not between 0 and 1."),
-        ("torn scores", "The scores of phase1-001 cannot be used:"),
+        ("torn scores", "phase1-001/scores.parquet is damaged:"),
         ("no results", "has no report.json"),
     ],
 )
@@ -198,7 +223,135 @@ def test_cancel__leaves_a_finished_run_alone(runs: Runs) -> None:
     assert runs.view(run_id).state == "done"
 
 
+# --- folders that are damaged
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("config.json", b"{", "config.json is damaged: Expecting property name"),
+        ("config.json", b"{}", "config.json is damaged: kind must be str, found None"),
+        ("config.json", b"[1]", "config.json is damaged: expected a JSON object, found list"),
+        ("config.json", None, "has no config.json"),
+        ("status.json", b"{", "status.json is damaged"),
+        ("status.json", b"{}", "status.json is damaged: state must be str, found None"),
+        ("status.json", b"\xff", "status.json is damaged"),
+        ("report.json", b"{", "report.json is damaged"),
+    ],
+)
+def test_a_damaged_folder_says_so_and_stops_nothing(
+    runs: Runs, store: Store, tmp_path: Path, name: str, content: bytes | None, problem: str
+) -> None:
+    folder = worked_through(tmp_path / "phase1-001", store=store)
+    runs.import_finished()
+    if content is None:
+        (folder.path / name).unlink()
+    else:
+        (folder.path / name).write_bytes(content)
+
+    (view,) = runs.list()
+
+    assert (view.run_id, view.kind, view.state) == ("phase1-001", "phase1", "damaged")
+    assert problem in view.error
+    assert view.hint
+    assert runs.wait("phase1-001") == view
+    assert runs.import_finished() == ()
+    runs.cancel("phase1-001")
+
+
+def test_a_run_can_start_beside_a_damaged_one(runs: Runs, tmp_path: Path) -> None:
+    (tmp_path / "phase1-001").mkdir()
+    (tmp_path / "phase1-001" / "status.json").write_text("{}")
+
+    assert runs.wait(start(runs, "good")).state == "done"
+
+    assert [view.state for view in runs.list()] == ["done", "damaged"]
+
+
+@pytest.mark.parametrize("content", [b"PAR1", None])
+def test_results_without_whole_samples_fail_the_run(
+    runs: Runs, store: Store, tmp_path: Path, content: bytes | None
+) -> None:
+    folder = worked_through(tmp_path / "phase1-001", store=store)
+    (folder.path / "samples.parquet").unlink()
+    if content:
+        (folder.path / "samples.parquet").write_bytes(content)
+
+    assert runs.import_finished() == ()
+
+    view = runs.view("phase1-001")
+    assert view.state == "failed"
+    assert "samples.parquet" in view.error
+    assert store.runs() == []
+
+
+def test_a_folder_may_be_deleted_while_it_is_listed(
+    runs: Runs, store: Store, tmp_path: Path
+) -> None:
+    worked_through(tmp_path / "phase1-001", store=store)
+
+    def come_and_go() -> None:
+        for _ in range(100):
+            shutil.copytree(tmp_path / "phase1-001", tmp_path / "phase1-002")
+            shutil.rmtree(tmp_path / "phase1-002")
+
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(come_and_go)
+        while not coming.done():
+            assert runs.list()[-1].run_id == "phase1-001"
+
+
+# --- reports
+
+
+def test_progress__leaves_out_what_is_no_report(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert (folder.progress(), folder.latest_progress()) == ([], None)
+    folder.add_progress(Progress(stage="one"))
+    with (tmp_path / "progress.jsonl").open("a") as file:
+        file.write(
+            '{"stage": "tw\n[]\n{"epoch": 1}\n{"stage": "newer", "mood": "good"}\n{"stage": '
+        )
+
+    expected = [Progress(stage="one"), Progress(stage="newer")]
+    assert folder.progress() == expected
+    assert folder.latest_progress() == expected[-1]
+
+
+def test_progress__of_very_many_reports_is_thinned_up_to_the_latest(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    lines = (json.dumps({"stage": "training", "done": done}) for done in range(1, 20_001))
+    (tmp_path / "progress.jsonl").write_text("\n".join(lines) + "\n")
+
+    done = [one.done for one in folder.progress()]
+
+    assert len(done) == 500
+    assert {later - earlier for earlier, later in pairwise(done)} == {40}
+    assert done[-1] == 20_000
+    assert folder.latest_progress() == Progress(stage="training", done=20_000)
+
+
+def test_writing_whole__two_writers_do_not_share_a_temporary_file(tmp_path: Path) -> None:
+    with writing_whole(tmp_path / "a") as first, writing_whole(tmp_path / "a") as second:
+        first.write_text("first")
+        second.write_text("second")
+
+    assert (tmp_path / "a").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 # --- what is refused
+
+
+def test_execute__only_a_queued_run(store: Store, tmp_path: Path) -> None:
+    folder = worked_through(tmp_path / "phase1-001", store=store)
+    before = fingerprint(tmp_path)
+
+    with pytest.raises(RunError, match="phase1-001 is done; only a queued run") as caught:
+        execute(folder, stage_script.stage)
+
+    assert caught.value.hint
+    assert fingerprint(tmp_path) == before
 
 
 def test_start__one_run_at_a_time(runs: Runs, tmp_path: Path) -> None:
@@ -249,9 +402,19 @@ def test_view__unknown_run(runs: Runs, run_id: str) -> None:
 def test_a_used_again_process_id_is_not_the_run(runs: Runs, tmp_path: Path) -> None:
     run_id = start(runs, "killed")
     runs.wait(run_id)
-    RunFolder(tmp_path / run_id).write_json("proc.json", {"pid": os.getpid(), "start_time": 1.0})
+    RunFolder(tmp_path / run_id).write_json("proc.json", {"pid": os.getpid()})
 
     assert runs.view(run_id).state == "crashed"
+
+
+def test_a_live_run_is_known_by_its_folder_whatever_the_clock_says(
+    runs: Runs, tmp_path: Path
+) -> None:
+    run_id = start(runs, "endless")
+    folder = RunFolder(tmp_path / run_id)
+    folder.write_json("proc.json", {**folder.read_json("proc.json"), "start_time": 1.0})
+
+    assert not runs.view(run_id).is_finished
 
 
 def test_a_folder_whose_process_never_came_is_crashed(runs: Runs, tmp_path: Path) -> None:

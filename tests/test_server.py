@@ -13,12 +13,12 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
-from small_world import add_scores, write_class_folders
 from starlette.testclient import TestClient
 
 from deft_core.errors import DeftError
 from deft_core.workspace import Workspace
 from review_ui.server import create_app, listening
+from tests.small_world import add_scores, write_class_folders
 
 ROOT = Path(__file__).parent.parent
 HERE = "http://127.0.0.1:7860"
@@ -195,7 +195,7 @@ def test_the_session_says_what_the_desk_needs(client: TestClient) -> None:
 def test_the_queue_comes_in_pages_most_suspect_first(client: TestClient) -> None:
     first = client.get("/api/v1/queue", params={"limit": 3}).json()
     rest = client.get("/api/v1/queue", params={"limit": 3, "after": first["next"]}).json()
-    assert [item["sample_id"] for item in first["items"] + rest["items"]] == [0, 1, 2, 3]
+    assert [one["sample_id"] for one in first["samples"] + rest["samples"]] == [0, 1, 2, 3]
     assert rest["next"] is None
 
 
@@ -218,7 +218,15 @@ def test_a_batch_is_settled_in_order(client: TestClient, workspace: Workspace) -
         answer = client.post("/api/v1/decisions", json={"items": items}).json()
         assert answer["undone"] == [[1]]
         assert answer["progress"]["n_decided"] == 2
-    assert [workspace.review.item(i).verdict for i in range(3)] == ["keep", None, "exclude"]
+    assert [workspace.review.sample(i).verdict for i in range(3)] == ["keep", None, "exclude"]
+
+
+@pytest.mark.usefixtures("fresh")
+def test_an_undo_takes_back_what_the_desk_showed(client: TestClient, workspace: Workspace) -> None:
+    items = [decide("e", 0), decide("f", 1), {"type": "undo", "uid": "g", "expected": 0}]
+    answer = client.post("/api/v1/decisions", json={"items": items}).json()
+    assert answer["undone"] == [[0]]
+    assert workspace.review.sample(1).verdict == "keep"
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given as cases
 from hypothesis import settings
 from hypothesis import strategies as st
-from small_world import NOW, add_scores, make_store
 
 from deft_core.errors import StoreError
 from deft_core.store import Store
 from deft_core.store.schema import MIGRATIONS, Connection, connect, migrate
+from tests.small_world import NOW, add_scores, make_store
 
 N_SAMPLES = 4
 
@@ -105,8 +105,7 @@ def test_decisions__survive_a_process_that_dies_without_closing(tmp_path: Path) 
     make_store([0, 1], path=path).close()
     script = """
 import os, sys
-sys.path.insert(0, "tests")
-from test_store import Store, decide
+from tests.test_store import Store, decide
 decide(Store(sys.argv[1]), ("a", "a", 1, "keep", None))
 os._exit(1)
 """

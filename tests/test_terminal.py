@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 from deft_core.run_folder import Progress
-from deft_core.terminal import SUMMARIES, ProgressLine, describe, duration
+from deft_core.terminal import ProgressLine, describe, duration, summary
 
 
 class Terminal(io.StringIO):
@@ -48,14 +48,12 @@ def test_describe__only_what_is_known() -> None:
         epoch=2,
         epochs=10,
         done=640,
-        total=1600,
+        total=16000,
+        fraction=0.04,
         images_per_second=81.5,
         seconds_left=95.4,
-        message="on cpu",
     )
-    assert describe(full) == (
-        "training · epoch 2 of 10 · 640 of 1,600 images · 82 images/s · 1 min 35 s left · on cpu"
-    )
+    assert describe(full) == ("training · epoch 2 of 10 · 4% · 82 images/s · 1 min 35 s left")
 
 
 def test_duration() -> None:
@@ -70,6 +68,12 @@ def test_summaries() -> None:
             "phase1",
             {"n_scored": 1600, "n_flagged": 320},
             "1,600 images scored, 320 of them flagged.",
+        ),
+        (
+            "phase1",
+            {"n_scored": 1598, "n_flagged": 320, "unreadable": [{}, {}]},
+            "1,598 images scored, 320 of them flagged. "
+            "2 images were left out, for they cannot be read.",
         ),
         (
             "phase2",
@@ -88,4 +92,4 @@ def test_summaries() -> None:
             "trained on the given labels, 80.0% are.",
         ),
     ]:
-        assert SUMMARIES[kind](report) == expected
+        assert summary(kind, {"unreadable": [], **report}) == expected

@@ -17,9 +17,11 @@ import numpy as np
 from PIL import Image
 
 from deft_core import noise
+from deft_core.config import LARGEST_SEED
 from deft_core.demo.figures import CLASS_NAMES
 from deft_core.demo.painting import paint_picture
 from deft_core.errors import DeftError
+from deft_core.run_folder import writing_whole_folder
 
 __all__ = ["CLASS_NAMES", "NOISE_MODES", "DemoReport", "write_demo"]
 
@@ -52,43 +54,38 @@ def write_demo(
     """Draw the demo data set into a new or empty directory; the same seed gives the same bytes.
 
     Only train labels get noise. `on_progress` hears the number of pictures drawn and their total.
-    The directory appears complete or not at all. Raises DeftError if it is not empty, or for an
-    unknown noise mode, a ratio outside [0, 1) or an impossible number of pictures.
+    The directory appears complete or not at all. Raises DeftError if it is not empty or cannot be
+    written, or for an unknown noise mode, a ratio outside [0, 1), an impossible seed or number of
+    pictures.
     """
     directory = Path(directory)
-    _check(directory, n_train, n_test, noise_mode, noise_ratio)
+    _check(directory, seed, n_train, n_test, noise_mode, noise_ratio)
     n = n_train + n_test
     plan_seed, noise_seed, *page_seeds = np.random.SeedSequence(seed).spawn(2 + n)
     true, is_train = _plan(np.random.default_rng(plan_seed), n_train, n_test)
+    features = np.empty((n, _FEATURE_SIDE**2))
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
+        with writing_whole_folder(directory) as built, tempfile.TemporaryDirectory() as pages:
+            for i, page_seed in enumerate(page_seeds):
+                features[i] = _draw_page(Path(pages, f"{i}.jpg"), CLASS_NAMES[true[i]], page_seed)
+                if on_progress is not None:
+                    on_progress(i + 1, n)
+            given = true.copy()
+            given[is_train], is_noisy = _add_noise(
+                features[is_train], true[is_train], noise_mode, noise_ratio, noise_seed
+            )
+            _arrange(Path(pages), built, given=given, true=true, is_train=is_train)
     except OSError as e:
         raise DeftError(
-            f"the folder {directory.parent} cannot be made: {e.strerror}",
+            f"the folder {directory} cannot be written: {e.strerror or e}",
             "Choose a directory you may write to.",
         ) from e
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as scratch:
-        built = Path(scratch) / "demo"
-        pages = Path(scratch) / "pages"
-        built.mkdir()
-        pages.mkdir()
-        features = np.empty((n, _FEATURE_SIDE**2))
-        for i, page_seed in enumerate(page_seeds):
-            features[i] = _draw_page(pages / f"{i}.jpg", CLASS_NAMES[true[i]], page_seed)
-            if on_progress is not None:
-                on_progress(i + 1, n)
-        given = true.copy()
-        given[is_train], is_noisy = _add_noise(
-            features[is_train], true[is_train], noise_mode, noise_ratio, noise_seed
-        )
-        _arrange(pages, built, given=given, true=true, is_train=is_train)
-        if directory.exists():
-            directory.rmdir()
-        built.replace(directory)
     return DemoReport(n_train, n_test, CLASS_NAMES, int(is_noisy.sum()), directory)
 
 
-def _check(directory: Path, n_train: int, n_test: int, mode: str, ratio: float) -> None:
+def _check(directory: Path, seed: int, n_train: int, n_test: int, mode: str, ratio: float) -> None:
+    if not 0 <= seed <= LARGEST_SEED:
+        raise DeftError(f"the seed must lie between 0 and {LARGEST_SEED}, got {seed}")
     if mode not in NOISE_MODES:
         raise DeftError(
             f'noise mode "{mode}" is not known', f"Use one of: {', '.join(NOISE_MODES)}."

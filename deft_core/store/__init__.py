@@ -7,6 +7,7 @@ from deft_core.store.queries import (
     Sample,
     Store,
     unknown_samples,
+    utc_now,
 )
 
-__all__ = ["SAMPLE_IDS", "Dataset", "ImportedRun", "Sample", "Store", "unknown_samples"]
+__all__ = ["SAMPLE_IDS", "Dataset", "ImportedRun", "Sample", "Store", "unknown_samples", "utc_now"]

@@ -25,6 +25,8 @@ from deft_core.errors import StoreError
 from deft_core.store.schema import Connection, connect, migrate, transaction
 
 SAMPLE_IDS = range(2**31)
+NO_GROUP = ""
+"""The group that an undo names when it found nothing to undo; no decision is in it."""
 SAMPLE_COLUMNS = ("sample_id", "file_name", "sha256", "split", "given_label", "width", "height")
 SCORE_COLUMNS = (
     "position",
@@ -318,24 +320,41 @@ class Store:
                 )
             _refresh(connection, sample_ids)
 
-    def add_undo(self, uid: str, *, reviewer: str, decided_at: datetime) -> list[int]:
-        """The samples whose decision the event `uid` undid: the reviewer's last live group.
+    def add_undo(
+        self, uid: str, *, expected: int | None = None, reviewer: str, decided_at: datetime
+    ) -> list[int]:
+        """The samples whose decision the event `uid` undid: the reviewer's last live group, or the
+        last one in which the sample `expected` was decided.
 
-        Sent again, the same uid answers the same and appends nothing.
+        An undo that finds nothing is logged too: sent again, the same uid answers the same.
         """
         with self._writing() as connection:
             connection.execute(
                 """
                 insert into decisions
                 select
-                    (select max(seq) + 1 from decisions), $uid, $uid, null, null, null, live.grp,
+                    (select coalesce(max(seq), 0) + 1 from decisions),
+                    $uid, $uid, null, null, null,
+                    coalesce(
+                        (
+                            select grp from live_decisions
+                            where reviewer = $reviewer
+                                and ($expected::integer is null or sample_id = $expected)
+                            order by seq desc limit 1
+                        ),
+                        $nothing
+                    ),
                     $reviewer, $decided_at, coalesce(run.round, 1), run.run_id, null
-                from live_decisions live left join current_run run on true
-                where reviewer = $reviewer
-                    and not exists (from decisions d where d.uid = $uid)
-                order by live.seq desc limit 1
+                from (select 1) left join current_run run on true
+                where not exists (from decisions where uid = $uid)
                 """,
-                {"uid": uid, "reviewer": reviewer, "decided_at": _naive(decided_at)},
+                {
+                    "uid": uid,
+                    "expected": expected,
+                    "nothing": NO_GROUP,
+                    "reviewer": reviewer,
+                    "decided_at": _naive(decided_at),
+                },
             )
             undone = connection.execute(
                 """
@@ -452,6 +471,11 @@ def _refresh(connection: Connection, sample_ids: list[int]) -> None:
     connection.execute(
         "insert into current_decisions from latest_decisions where sample_id in $ids", parameters
     )
+
+
+def utc_now() -> datetime:
+    """The current moment, as the store keeps moments: in UTC."""
+    return datetime.now(UTC)
 
 
 def _naive(moment: datetime) -> datetime:

@@ -2,7 +2,8 @@
 
 `decisions` is the append-only log. `undone_decisions`, `live_decisions` and `latest_decisions` say
 what it means: an undo ends the decisions of its reviewer in the group `undo_of` that came before
-it, and of the live decisions on a sample the last one counts.
+it, and of the live decisions on a sample the last one counts. An undo that found nothing names the
+group "", in which no decision is.
 """
 
 from __future__ import annotations

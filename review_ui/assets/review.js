@@ -109,7 +109,7 @@ class Desk {
     const known = new Set(this.cards.map((card) => card.sample_id));
     const waiting = this.waiting();
     this.cards.push(
-      ...page.items.filter(({ sample_id: id }) => !known.has(id) && !waiting.has(id)),
+      ...page.samples.filter(({ sample_id: id }) => !known.has(id) && !waiting.has(id)),
     );
     this.next = page.next;
   }

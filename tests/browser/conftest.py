@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
-from small_world import add_scores, write_image
 
 from deft_core.workspace import Workspace
+from tests.small_world import add_scores, write_image
 
 ROOT = Path(__file__).parent.parent.parent
 CLASS_NAMES = (

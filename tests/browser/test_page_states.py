@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pyarrow as pa
 import pytest
-from conftest import CLASS_NAMES, N_FLAGGED, N_SAMPLES, App, open_desk
 from playwright.sync_api import Page, expect
 
 from deft_core.config import Phase1Config
 from deft_core.run_folder import Progress, RunFolder
+from tests.browser.conftest import CLASS_NAMES, N_FLAGGED, N_SAMPLES, App, open_desk
 
 StartApp = Callable[..., App]
 
 
 @pytest.fixture
-def run_at_work(scored: Path) -> RunFolder:
-    """A phase 1 that is half done; the living process it names is this test."""
+def run_at_work(scored: Path) -> Iterator[RunFolder]:
+    """A phase 1 that is half done; its process does nothing but live."""
     folder = RunFolder.create(
         scored / "runs" / "phase1-002",
         config={
@@ -33,19 +33,23 @@ def run_at_work(scored: Path) -> RunFolder:
         },
         samples=pa.table({"sample_id": pa.array([], pa.int32())}),
     )
-    start_time = psutil.Process().create_time()
-    folder.write_json("proc.json", {"pid": os.getpid(), "start_time": start_time})
     folder.set_status("running")
     folder.add_progress(
         Progress(stage="training", epoch=3, epochs=10, fraction=0.25, loss=1.5, seconds_left=90.0)
     )
-    return folder
+    waiting = [sys.executable, "-c", "input()", str(folder.path)]
+    with subprocess.Popen(waiting, stdin=subprocess.PIPE) as process:
+        folder.write_json("proc.json", {"pid": process.pid})
+        yield folder
+        process.kill()
 
 
 def test_an_empty_workspace_takes_a_data_set_in(
     tmp_path: Path, data_set: Path, start_app: StartApp, page: Page
 ) -> None:
     (data_set / "11.png").write_bytes(b"no image")
+    with (data_set / "classes.txt").open("a") as file:
+        file.write("\nDOG")
     app = start_app(tmp_path / "new")
     open_desk(page, app)
     expect(page.get_by_role("heading", name="No images yet")).to_be_visible()
@@ -58,6 +62,9 @@ def test_an_empty_workspace_takes_a_data_set_in(
     page.get_by_role("button", name="Ingest").click()
     expect(page.locator(".figures").first).to_contain_text(f"{N_SAMPLES - 1}images")
     expect(page.get_by_role("gridcell", name="11.png").first).to_be_visible()
+    expect(page.locator(".block.notice-bad:visible")).to_contain_text(
+        "The classes dog, DOG give the same prompt."
+    )
     open_desk(page, app)
     expect(page.get_by_role("heading", name="No suspects yet")).to_be_visible()
 

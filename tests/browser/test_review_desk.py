@@ -7,8 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import CLASS_NAMES, FILE_NAMES, N_FLAGGED, App, Watch, open_desk, wait_until_saved
 from playwright.sync_api import BrowserContext, Page, expect
+
+from tests.browser.conftest import (
+    CLASS_NAMES,
+    FILE_NAMES,
+    N_FLAGGED,
+    App,
+    Watch,
+    open_desk,
+    wait_until_saved,
+)
 
 StartApp = Callable[..., App]
 
