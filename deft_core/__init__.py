@@ -1,1 +1,1 @@
-"""Finds wrong labels in image-classification data by Denoising Fine-Tuning; everything here works without a browser."""
+"""Finds wrong labels in image-classification data; everything here works without a browser."""

@@ -188,6 +188,6 @@ PRESETS: Mapping[type[Config], Mapping[str, Mapping[str, Any]]] = {
     },
     Phase2Config: {
         "paper": {},
-        "demo": {"model": DEMO_MODEL, "pretrained": "", "learning_rate": 0.01},
+        "demo": {"model": DEMO_MODEL, "pretrained": "", "learning_rate": 0.004},
     },
 }

@@ -183,17 +183,15 @@ class Review:
         )
         return self.progress()
 
-    def undo(self, *, uid: str, expected: int | None = None, reviewer: str | None = None) -> Undone:
-        """What the reviewer's last live group of decisions covered; it no longer counts.
-
-        With `expected`, the last group in which the reviewer decided this sample: what one page
-        undoes must not be what another page has decided meanwhile.
+    def undo(self, *, uid: str, group: str | None = None, reviewer: str | None = None) -> Undone:
+        """What the reviewer's live `group` of decisions covered; it no longer counts. Without
+        `group` it is the last live one; a group that is not live (any more) covers nothing.
         """
         _check_name("uid", uid)
-        if expected is not None and expected not in SAMPLE_IDS:
-            raise unknown_samples([expected])
+        if group is not None:
+            _check_name("group", group)
         sample_ids = self._store.add_undo(
-            uid, expected=expected, reviewer=self._name(reviewer), decided_at=self._clock()
+            uid, group=group, reviewer=self._name(reviewer), decided_at=self._clock()
         )
         return Undone(sample_ids=tuple(sample_ids), progress=self.progress())
 

@@ -83,7 +83,8 @@ class ImportedRun:
 
 
 class Store:
-    """Samples, scores and decisions of one workspace; threads may share it."""
+    """Samples, scores and decisions of one workspace; threads may share it. No other store, of the
+    same path or a copied data set, has its `id`."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = path
@@ -95,6 +96,8 @@ class Store:
         except BaseException:
             self._connection.close()
             raise
+
+        self.id: str = self._rows("from store")[0]["id"]
 
     def __enter__(self) -> Self:
         return self
@@ -321,10 +324,10 @@ class Store:
             _refresh(connection, sample_ids)
 
     def add_undo(
-        self, uid: str, *, expected: int | None = None, reviewer: str, decided_at: datetime
+        self, uid: str, *, group: str | None = None, reviewer: str, decided_at: datetime
     ) -> list[int]:
-        """The samples whose decision the event `uid` undid: the reviewer's last live group, or the
-        last one in which the sample `expected` was decided.
+        """The samples whose decision the event `uid` undid: those of the reviewer's live `group`,
+        or of the last live one.
 
         An undo that finds nothing is logged too: sent again, the same uid answers the same.
         """
@@ -339,7 +342,7 @@ class Store:
                         (
                             select grp from live_decisions
                             where reviewer = $reviewer
-                                and ($expected::integer is null or sample_id = $expected)
+                                and ($group::varchar is null or grp = $group)
                             order by seq desc limit 1
                         ),
                         $nothing
@@ -350,7 +353,7 @@ class Store:
                 """,
                 {
                     "uid": uid,
-                    "expected": expected,
+                    "group": group,
                     "nothing": NO_GROUP,
                     "reviewer": reviewer,
                     "decided_at": _naive(decided_at),

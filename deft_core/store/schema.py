@@ -1,5 +1,7 @@
 """Opens the file of a store and brings its tables up to date.
 
+`store` has one row: the id that tells this store from every other, at the same path too.
+
 `decisions` is the append-only log. `undone_decisions`, `live_decisions` and `latest_decisions` say
 what it means: an undo ends the decisions of its reviewer in the group `undo_of` that came before
 it, and of the live decisions on a sample the last one counts. An undo that found nothing names the
@@ -88,6 +90,8 @@ def migrate(
 def _m001_initial(connection: Connection) -> None:
     connection.execute(
         """
+        create table store(id varchar not null);
+        insert into store values (uuid());
         create table dataset(root varchar not null, report json not null, ingested_at timestamp);
         create table classes(label integer not null, name varchar not null);
         create table samples(
