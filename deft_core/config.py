@@ -178,13 +178,7 @@ DEMO_MODEL = f"local-dir:{DATA / 'demo-clip'}"
 PRESETS: Mapping[type[Config], Mapping[str, Mapping[str, Any]]] = {
     Phase1Config: {
         "paper": {},
-        "demo": {
-            "model": DEMO_MODEL,
-            "pretrained": "",
-            "vpt_tokens": 8,
-            "learning_rate": 0.3,
-            "batch_size": 32,
-        },
+        "demo": {"model": DEMO_MODEL, "pretrained": "", "vpt_tokens": 4, "learning_rate": 0.3},
     },
     Phase2Config: {
         "paper": {},
