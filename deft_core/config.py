@@ -178,7 +178,14 @@ DEMO_MODEL = f"local-dir:{DATA / 'demo-clip'}"
 PRESETS: Mapping[type[Config], Mapping[str, Mapping[str, Any]]] = {
     Phase1Config: {
         "paper": {},
-        "demo": {"model": DEMO_MODEL, "pretrained": "", "vpt_tokens": 4, "learning_rate": 0.3},
+        # An epoch of the demo has 25 steps; the negative prompt must be right before it selects.
+        "demo": {
+            "model": DEMO_MODEL,
+            "pretrained": "",
+            "vpt_tokens": 4,
+            "learning_rate": 0.3,
+            "warmup_epochs": 4,
+        },
     },
     Phase2Config: {
         "paper": {},

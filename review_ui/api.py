@@ -15,19 +15,24 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, HTTPException, Query, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from deft_core.errors import StoreError
 from deft_core.review import LONGEST_PAGE, Decision, QueuedSample, QueuePage
 from deft_core.workspace import Workspace
-from review_ui.images import PREVIEW_PX, THUMBNAIL_PX, Images, SourceFile
+from review_ui.images import PREVIEW_PX, Images, SourceFile
 
 LONGEST_BATCH = 1000
 ASSETS = Path(__file__).parent / "assets"
 ASSET_TYPES = {".js": "text/javascript", ".css": "text/css"}
 KEEP = "private, max-age=604800, immutable"
 ASK_AGAIN = "no-cache"
+ANOTHER_STORE = {
+    "message": "Another workspace is open here.",
+    "hint": "Reload the page.",
+    "is_another_store": True,
+}
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Number = Annotated[int, Field(ge=0, lt=2**31)]
@@ -46,17 +51,19 @@ class Decide(BaseModel):
 
 
 class Undo(BaseModel):
-    """One step back; `expected` is the sample the desk already shows as undone, if any."""
+    """One step back: the decisions of `group`, or the reviewer's last ones without it."""
 
     model_config = ConfigDict(extra="forbid")
     type: Literal["undo"]
     uid: Name
-    expected: Number | None = None
+    group: Name | None = None
 
 
 class Batch(BaseModel):
-    """Decisions and undos in the order in which they were made."""
+    """Decisions and undos in the order in which they were made, for the store with the id `store`.
+    Sample ids start at 0 in every store, so another one must never take them."""
 
+    store: Name
     items: list[Annotated[Decide | Undo, Field(discriminator="type")]] = Field(
         min_length=1, max_length=LONGEST_BATCH
     )
@@ -72,7 +79,7 @@ def desk_routes(workspace: Workspace) -> APIRouter:
         dataset = workspace.dataset
         run = workspace.store.current_run()
         return {
-            "workspace": str(workspace.path),
+            "store": workspace.store.id,
             "classes": dataset.class_names if dataset else [],
             "run": run.run_id if run else None,
             "similarity_range": _similarity_range(workspace),
@@ -92,7 +99,9 @@ def desk_routes(workspace: Workspace) -> APIRouter:
             return workspace.review.sample(sample_id)
 
     @routes.post("/decisions")
-    def decisions(batch: Batch) -> dict[str, Any]:
+    def decisions(batch: Batch) -> Any:
+        if batch.store != workspace.store.id:
+            return JSONResponse(ANOTHER_STORE, status_code=409)
         return _settle(batch, workspace=workspace)
 
     @routes.get("/points")
@@ -121,10 +130,6 @@ def file_routes(workspace: Workspace) -> APIRouter:
     def image(sample_id: int) -> Response:
         return _picture(images, sample_id, px=PREVIEW_PX)
 
-    @routes.get("/thumbnails/{sample_id}")
-    def thumbnail(sample_id: int) -> Response:
-        return _picture(images, sample_id, px=THUMBNAIL_PX)
-
     @routes.get("/exports/{name}")
     def export(name: str) -> FileResponse:
         return _one_of(workspace.exports, name, filename=name)
@@ -150,8 +155,7 @@ def _settle(batch: Batch, *, workspace: Workspace) -> dict[str, Any]:
     for is_undo, items in groupby(batch.items, key=lambda item: isinstance(item, Undo)):
         if is_undo:
             undone += [
-                workspace.review.undo(uid=item.uid, expected=item.expected).sample_ids
-                for item in items
+                workspace.review.undo(uid=item.uid, group=item.group).sample_ids for item in items
             ]
         else:
             workspace.review.decide(

@@ -44,8 +44,8 @@ class ExportTab:
     def layout(self) -> None:
         with gr.Tab("Export", id="export", elem_id="export-tab") as self.tab:
             gr.Markdown(
-                "## Export\n\nYour images stay as they are; an export is written beside them, "
-                "into the workspace."
+                "## Export\n\nYour images stay as they are; an export is written into the "
+                "workspace."
             )
             self._figures = figure_row()
             self._needs = notice()

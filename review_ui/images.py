@@ -6,6 +6,7 @@ nothing that could be read as a web page. The files of the data set are only eve
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections.abc import Callable
@@ -20,8 +21,9 @@ from deft_core.errors import DataError
 from deft_core.pictures import open_picture
 
 PREVIEW_PX = 1024
-THUMBNAIL_PX = 256
 QUALITY = 88
+UNREADABLE = "This picture cannot be read"
+CHANGED = "This picture has changed since ingest"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +63,13 @@ class Images:
             return Picture(jpeg=cached.read_bytes())
         try:
             with self._cores:
-                jpeg = _encoded(_shrunk(_contained(source), px=px))
+                path = _contained(source)
+                jpeg = _encoded(_shrunk(path, px=px))
+                is_changed = _sha256(path) != source.sha256
         except DataError as error:
-            return Picture(jpeg=_placeholder(), problem=error.message)
+            return Picture(jpeg=_placeholder(UNREADABLE), problem=error.message)
+        if is_changed:
+            return Picture(jpeg=_placeholder(CHANGED), problem=CHANGED)
         _write_whole(cached, jpeg)
         return Picture(jpeg=jpeg)
 
@@ -90,10 +96,14 @@ def _encoded(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _placeholder() -> bytes:
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _placeholder(text: str) -> bytes:
     image = Image.new("RGB", (640, 480), "#6b7280")
     font = ImageFont.load_default(28)
-    text = "This picture cannot be read"
     ImageDraw.Draw(image).text((320, 240), text, font=font, fill="white", anchor="mm")
     return _encoded(image)
 

@@ -122,10 +122,13 @@ class RunPanel:
         runs = [run for run in self._workspace.runs.list() if run.state != "damaged"]
         if not runs:
             return [gr.skip() for _ in self.form_outputs]
-        same_kind = [run for run in runs if run.kind == self._kind]
-        preset, settings = self.form.preset_with_model(runs[0].settings["model"])
-        values = same_kind[0].settings if same_kind else settings.to_json()
-        return [preset, *self.form.values(values)]
+        same_kind = next((run for run in runs if run.kind == self._kind), None)
+        if same_kind:
+            values = self.form.values(same_kind.settings)
+        else:
+            last = runs[0].settings
+            values = self.form.values_for_model(last["model"], pretrained=last["pretrained"])
+        return [self.form.preset_of(values), *values]
 
     def _empty_view(self) -> list[Any]:
         has_data = self._workspace.dataset is not None

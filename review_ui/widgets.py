@@ -140,6 +140,8 @@ class SettingsForm:
 
     def wire(self) -> None:
         self.preset.input(shows_errors(self._of_preset), self.preset, self.inputs, **PRESSED)
+        for one in self.inputs:
+            one.input(shows_errors(self._preset_now), self.inputs, self.preset, **LOOKED_AT)
 
     @property
     def inputs(self) -> list[gr.components.Component]:
@@ -153,11 +155,19 @@ class SettingsForm:
         """What the inputs show for these settings."""
         return [settings[name] for name in self._fields]
 
-    def preset_with_model(self, model: str) -> tuple[str, Config]:
-        """The first preset that uses this model, or the first of all, with its settings."""
-        every = [(name, self._type.from_preset(name)) for name in self._presets]
-        using = [one for one in every if one[1].to_json()["model"] == model]
-        return (using or every)[0]
+    def values_for_model(self, model: str, *, pretrained: str) -> list[Any]:
+        """The first preset that uses this model, or the first of all, with this model."""
+        every = [self._type.from_preset(name).to_json() for name in self._presets]
+        using = [settings for settings in every if settings["model"] == model]
+        return self.values({**(using or every)[0], "model": model, "pretrained": pretrained})
+
+    def preset_of(self, values: Sequence[Any]) -> str | None:
+        """The preset whose settings are exactly what the inputs hold, if there is one."""
+        held = list(values)
+        return next((name for name in self._presets if self._of_preset(name) == held), None)
+
+    def _preset_now(self, *values: Any) -> str | None:
+        return self.preset_of(values)
 
     def _of_preset(self, name: str) -> list[Any]:
         return self.values(self._type.from_preset(name).to_json())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from io import BytesIO
 from pathlib import Path
 
@@ -21,13 +22,14 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def draw(root: Path, name: str, *, px: int = 256) -> Picture:
+def draw(root: Path, name: str, *, px: int = 256, sha256: str = "") -> Picture:
     """The picture of the only sample there is, as `Images` draws it."""
-    images = Images(
-        root.parent / "cache",
-        find=lambda _: SourceFile(root=root, file_name=name, sha256="ab" + "0" * 62),
-    )
-    return images.picture(0, px=px)
+    source = SourceFile(root=root, file_name=name, sha256=sha256 or digest(root / name))
+    return Images(root.parent / "cache", find=lambda _: source).picture(0, px=px)
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def opened(picture: Picture) -> Image.Image:
@@ -63,9 +65,19 @@ def test_a_picture_is_drawn_once_and_the_data_set_stays_as_it_is(root: Path) -> 
     before = fingerprint(root)
     first = draw(root, "a.png")
     assert fingerprint(root) == before
+    sha256 = digest(source)
     source.unlink()
-    assert draw(root, "a.png") == first
-    assert draw(root, "a.png", px=1024).problem == "the file does not exist"
+    assert draw(root, "a.png", sha256=sha256) == first
+    assert draw(root, "a.png", sha256=sha256, px=1024).problem == "the file does not exist"
+
+
+def test_a_file_that_changed_since_ingest_is_not_shown_as_the_sample(root: Path) -> None:
+    source = write_image(root / "a.png", seed=1)
+    sha256 = digest(source)
+    write_image(source, seed=2)
+    picture = draw(root, "a.png", sha256=sha256)
+    assert picture.problem == "This picture has changed since ingest"
+    assert not (root.parent / "cache").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"<svg onload='alert(1)'/>", b"\xff\xd8\xff\xe0 cut"])

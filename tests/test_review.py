@@ -248,16 +248,19 @@ def test_undo__an_empty_one_is_remembered(review: Review) -> None:
     assert review.sample(0).verdict == "keep"
 
 
-def test_undo__takes_back_the_group_of_the_expected_sample(review: Review) -> None:
-    review.decide([one(0)])
-    review.decide([one(2)])
+def test_undo__takes_back_the_named_group_and_no_other(review: Review) -> None:
+    for uid, sample_id in (("first", 0), ("other", 2), ("later", 0)):
+        review.decide([Decision(uid=uid, group=uid, sample_id=sample_id, verdict="exclude")])
 
-    assert review.undo(uid="u", expected=3).sample_ids == ()
-    assert review.undo(uid="v", expected=0).sample_ids == (0,)
-    assert review.undo(uid="v", expected=0).sample_ids == (0,)
-    assert review.undo(uid="w").sample_ids == (2,)
-    with pytest.raises(StoreError, match="No sample with id 2147483648"):
-        review.undo(uid="x", expected=2**31)
+    assert review.undo(uid="u", group="unknown").sample_ids == ()
+    for _ in range(2):  # Sent twice, undone once.
+        assert review.undo(uid="v", group="first").sample_ids == (0,)
+    assert review.sample(0).verdict == "exclude"
+    assert review.undo(uid="w", group="first").sample_ids == ()
+    assert review.undo(uid="x").sample_ids == (0,)
+    assert review.sample(2).verdict == "exclude"
+    with pytest.raises(StoreError, match="The group must have 1 to 200 printable characters"):
+        review.undo(uid="y", group="")
 
 
 def test_history__tells_who_decided_what_and_when(review: Review) -> None:

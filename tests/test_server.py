@@ -13,10 +13,13 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
+from fastapi import HTTPException
+from httpx import Response
 from starlette.testclient import TestClient
 
 from deft_core.errors import DeftError
 from deft_core.workspace import Workspace
+from review_ui.api import _one_of
 from review_ui.server import create_app, listening
 from tests.small_world import add_scores, write_class_folders
 
@@ -63,6 +66,11 @@ def decide(uid: str, sample_id: int, verdict: str = "keep", label: int | None = 
     }
 
 
+def post(client: TestClient, workspace: Workspace, items: list[dict]) -> Response:
+    body = {"store": workspace.store.id, "items": items}
+    return client.post("/api/v1/decisions", json=body)
+
+
 # --- the guard
 
 
@@ -80,7 +88,8 @@ def decide(uid: str, sample_id: int, verdict: str = "keep", label: int | None = 
 def test_a_post_from_another_page_is_refused(
     client: TestClient, workspace: Workspace, path: str, headers: dict[str, str]
 ) -> None:
-    answer = client.post(path, json={"items": [decide("evil", 0)]}, headers=headers)
+    body = {"store": workspace.store.id, "items": [decide("evil", 0)]}
+    answer = client.post(path, json=body, headers=headers)
     assert answer.status_code == 403
     assert answer.json()["message"] == "Requests from other web pages are refused."
     assert workspace.review.progress().n_decided == 0
@@ -145,15 +154,12 @@ def test_the_page_names_no_other_machine(client: TestClient) -> None:
 
 
 def test_pictures_are_served_by_id_and_cached(client: TestClient) -> None:
-    for path in ("/images/0?v=1", "/thumbnails/0"):
-        answer = client.get(path)
-        assert answer.headers["content-type"] == "image/jpeg"
-        assert "immutable" in answer.headers["cache-control"]
+    answer = client.get("/images/0?v=1")
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert "immutable" in answer.headers["cache-control"]
 
 
-@pytest.mark.parametrize(
-    "path", ["/images/999", "/thumbnails/999", "/api/v1/samples/999", "/exports/none.csv"]
-)
+@pytest.mark.parametrize("path", ["/images/999", "/api/v1/samples/999", "/exports/none.csv"])
 def test_what_is_unknown_is_not_found(client: TestClient, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code == 404
@@ -165,6 +171,14 @@ def test_what_is_unknown_is_not_found(client: TestClient, path: str) -> None:
 )
 def test_no_path_leads_out(client: TestClient, path: str) -> None:
     assert client.get(path).status_code in (404, 422)
+
+
+@pytest.mark.parametrize("name", ["../store.duckdb", "..", ".", "", "cache", "none.csv"])
+def test_only_a_file_that_lies_in_the_folder_is_served(workspace: Workspace, name: str) -> None:
+    assert (workspace.exports / ".." / "store.duckdb").is_file()
+    with pytest.raises(HTTPException) as refused:
+        _one_of(workspace.exports, name)
+    assert refused.value.status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -188,6 +202,7 @@ def test_the_session_says_what_the_desk_needs(client: TestClient) -> None:
     session = client.get("/api/v1/session").json()
     assert session["classes"] == ["cat", "dog"]
     assert session["run"] == "phase1-001"
+    assert session["store"]
     assert session["progress"]["n_flagged"] == 4
     assert session["similarity_range"] == pytest.approx([0.2, 0.3])
 
@@ -211,11 +226,11 @@ def test_a_batch_is_settled_in_order(client: TestClient, workspace: Workspace) -
     items = [
         decide("a", 0),
         decide("b", 1, "relabel", 1),
-        {"type": "undo", "uid": "c", "expected": 1},
+        {"type": "undo", "uid": "c", "group": "b"},
         decide("d", 2, "exclude"),
     ]
     for _ in range(2):  # Sent twice, settled once.
-        answer = client.post("/api/v1/decisions", json={"items": items}).json()
+        answer = post(client, workspace, items).json()
         assert answer["undone"] == [[1]]
         assert answer["progress"]["n_decided"] == 2
     assert [workspace.review.sample(i).verdict for i in range(3)] == ["keep", None, "exclude"]
@@ -223,10 +238,29 @@ def test_a_batch_is_settled_in_order(client: TestClient, workspace: Workspace) -
 
 @pytest.mark.usefixtures("fresh")
 def test_an_undo_takes_back_what_the_desk_showed(client: TestClient, workspace: Workspace) -> None:
-    items = [decide("e", 0), decide("f", 1), {"type": "undo", "uid": "g", "expected": 0}]
-    answer = client.post("/api/v1/decisions", json={"items": items}).json()
-    assert answer["undone"] == [[0]]
-    assert workspace.review.sample(1).verdict == "keep"
+    items = [
+        decide("e", 0),
+        decide("f", 0, "exclude"),
+        {"type": "undo", "uid": "g", "group": "e"},
+        {"type": "undo", "uid": "h", "group": "e"},
+    ]
+    answer = post(client, workspace, items).json()
+    assert answer["undone"] == [[0], []]
+    assert workspace.review.sample(0).verdict == "exclude"
+
+
+def test_decisions_for_another_store_are_not_taken(
+    client: TestClient, workspace: Workspace
+) -> None:
+    body = {"store": "another", "items": [decide("i", 0)]}
+    answer = client.post("/api/v1/decisions", json=body)
+    assert answer.status_code == 409
+    assert answer.json() == {
+        "message": "Another workspace is open here.",
+        "hint": "Reload the page.",
+        "is_another_store": True,
+    }
+    assert workspace.review.progress().n_decided == 0
 
 
 @pytest.mark.parametrize(
@@ -246,24 +280,23 @@ def test_an_undo_takes_back_what_the_desk_showed(client: TestClient, workspace: 
 def test_what_cannot_be_decided_is_refused_in_words(
     client: TestClient, workspace: Workspace, item: dict, status: int
 ) -> None:
-    answer = client.post("/api/v1/decisions", json={"items": [item]})
+    answer = post(client, workspace, [item])
     assert answer.status_code == status
     assert set(answer.json()) == {"message", "hint"}
     assert "Traceback" not in answer.text
     assert workspace.review.progress().n_decided == 0
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "body"),
-    [
-        ("GET", "/api/v1/queue?limit=201", None),
-        ("GET", "/api/v1/queue?limit=0", None),
-        ("POST", "/api/v1/decisions", {"items": []}),
-        ("POST", "/api/v1/decisions", {"items": [decide(f"u{i}", 0) for i in range(1001)]}),
-    ],
-)
-def test_sizes_have_limits(client: TestClient, method: str, path: str, body: dict | None) -> None:
-    assert client.request(method, path, json=body).status_code == 422
+@pytest.mark.parametrize("limit", [0, 201])
+def test_a_page_has_a_longest_size(client: TestClient, limit: int) -> None:
+    assert client.get("/api/v1/queue", params={"limit": limit}).status_code == 422
+
+
+@pytest.mark.parametrize("n", [0, 1001])
+def test_a_batch_has_a_longest_size(client: TestClient, workspace: Workspace, n: int) -> None:
+    answer = post(client, workspace, [decide(f"u{i}", 0) for i in range(n)])
+    assert answer.status_code == 422
+    assert answer.json()["message"].startswith("body.items")
 
 
 def test_a_bug_is_called_one_and_shows_no_traceback(

@@ -220,6 +220,26 @@ def test_add_undo__brings_back_what_was_before(store: Store) -> None:
     assert verdicts(store) == {}
 
 
+def test_add_undo__of_one_group_leaves_the_others_and_other_reviewers_alone(store: Store) -> None:
+    decide(store, ("a", "a", 1, "keep", None))
+    decide(store, ("b", "b", 2, "exclude", None))
+    decide(store, ("c", "a", 3, "unsure", None), reviewer="ann")
+
+    assert store.add_undo("u1", group="a", reviewer="me", decided_at=NOW) == [1]
+    assert store.add_undo("u2", group="a", reviewer="me", decided_at=NOW) == []
+
+    assert set(verdicts(store)) == {2, 3}
+
+
+def test_a_store_keeps_its_id_and_no_other_has_it(tmp_path: Path) -> None:
+    paths = (tmp_path / "a.duckdb", tmp_path / "b.duckdb", tmp_path / "a.duckdb")
+    ids = []
+    for path in paths:
+        with Store(path) as store:
+            ids.append(store.id)
+    assert ids[0] == ids[2] != ids[1]
+
+
 def test_add_undo__leaves_other_reviewers_alone(store: Store) -> None:
     decide(store, ("a", "a", 1, "keep", None), reviewer="ann")
     decide(store, ("b", "b", 1, "exclude", None), reviewer="bob")

@@ -15,6 +15,7 @@ const PREFETCH = 8;
 const KEPT_PICTURES = 40;
 const LISTED_CLASSES = 200;
 const RETRY_MS = 2000;
+const POST_TIMEOUT_MS = 10_000;
 const PLOT_AFTER_MS = 80;
 const PACE_WINDOW_MS = 3 * 60 * 1000;
 
@@ -57,6 +58,7 @@ class Desk {
     this.next = null;
     this.isLoading = false;
     this.history = [];
+    this.takenBack = new Map();
     this.times = [];
     this.hasPoints = false;
   }
@@ -70,7 +72,8 @@ class Desk {
     try {
       await this.refresh();
     } catch (error) {
-      if (!this.card) this.showMessage("error", "The queue could not be loaded", error.message);
+      const text = `${error.message} Trying again.`;
+      if (!this.card) this.showMessage("error", "The queue could not be loaded", text);
       setTimeout(() => this.wake(), RETRY_MS);
     } finally {
       this.isWaking = false;
@@ -81,7 +84,7 @@ class Desk {
   async refresh() {
     const session = await getJson("/session");
     const before = this.session;
-    const isSame = before?.workspace === session.workspace && before?.run === session.run;
+    const isSame = before?.store === session.store && before?.run === session.run;
     if (isSame && this.outbox.size > 0) session.progress = before.progress;
     this.session = session;
     if (isSame && this.cards.length > 0) return;
@@ -94,9 +97,12 @@ class Desk {
   }
 
   openOutbox() {
-    this.outbox ??= new Outbox({
-      workspace: this.session.workspace,
-      send: (items) => postJson("/decisions", { items }),
+    const { store } = this.session;
+    if (this.outbox?.store === store) return;
+    this.outbox?.close();
+    this.outbox = new Outbox({
+      store,
+      send: (items) => postJson("/decisions", { store, items }),
       onState: (state, n) => this.showSaved(state, n),
       onAnswer: (answer, items) => this.onAnswer(answer, items),
       onRefused: (problem, item) => this.onRefused(problem, item),
@@ -105,23 +111,22 @@ class Desk {
 
   async load() {
     const after = this.next ? `&after=${encodeURIComponent(this.next)}` : "";
+    const waitingBefore = this.waiting(); // They may arrive after the server has read the queue.
     const page = await getJson(`/queue?limit=${PAGE}${after}`);
-    const known = new Set(this.cards.map((card) => card.sample_id));
-    const waiting = this.waiting();
-    this.cards.push(
-      ...page.samples.filter(({ sample_id: id }) => !known.has(id) && !waiting.has(id)),
-    );
+    const shown = this.cards.map((card) => card.sample_id);
+    const known = new Set([...shown, ...waitingBefore, ...this.waiting()]);
+    this.cards.push(...page.samples.filter((sample) => !known.has(sample.sample_id)));
     this.next = page.next;
   }
 
   /** Samples that the outbox holds a decision about, although the server does not know it yet. */
   waiting() {
-    const ids = new Set();
+    const decided = new Map();
     for (const { item } of this.outbox.entries) {
-      if (item.type === "decide") ids.add(item.sample_id);
-      else ids.delete(item.expected);
+      if (item.type === "decide") decided.set(item.group, item.sample_id);
+      else decided.delete(item.group);
     }
-    return ids;
+    return new Set(decided.values());
   }
 
   async loadMore() {
@@ -161,19 +166,27 @@ class Desk {
     return this.cards[this.at] ?? null;
   }
 
-  decide(verdict, label = null) {
-    const card = this.card;
-    if (!card || this.root.dataset.view !== "card") return;
+  decide(verdict, label = null, card = this.card) {
+    if (!card || this.root.dataset.view !== "card" || !this.mayDecide(card)) return;
     if (verdict === "relabel" && label === card.given_label) [verdict, label] = ["keep", null];
     const uid = newUid();
+    this.clearsRefusal ??= uid;
     this.history.push({ uid, card, verdict: card.verdict, label: card.reviewed_label });
     this.count(card, +1);
     card.verdict = verdict;
     card.reviewed_label = verdict === "keep" ? card.given_label : label;
     this.times.push(Date.now());
     this.announce(this.describe(card));
-    this.show(this.nextUndecided());
     this.outbox.add({ type: "decide", uid, group: uid, sample_id: card.sample_id, verdict, label });
+    this.show(card === this.card ? this.nextUndecided() : this.at);
+  }
+
+  /** Nothing is decided about a picture that is not there to be seen. */
+  mayDecide(card) {
+    if (this.outbox.state === "elsewhere") return false;
+    if (isThere(this.pictures.get(card.sample_id))) return true;
+    this.notePicture(card.isBroken ? "The image cannot be loaded, retrying" : "The image is still loading");
+    return false;
   }
 
   /** Takes back the last decision: at once if this page made it, else when the server answers. */
@@ -186,10 +199,11 @@ class Desk {
       last.card.reviewed_label = last.label;
       this.count(last.card, -1);
       this.times.pop();
+      this.takenBack.set(last.uid, last.card.sample_id);
       this.announce("undone");
-      this.show(this.cards.indexOf(last.card));
     }
-    this.outbox.add({ type: "undo", uid, expected: last ? last.card.sample_id : null });
+    this.outbox.add({ type: "undo", uid, group: last ? last.uid : null });
+    if (last) this.show(this.cards.indexOf(last.card));
   }
 
   takeSuggestion() {
@@ -213,26 +227,32 @@ class Desk {
 
   onAnswer(answer, items) {
     if (this.outbox.size === 0) this.session.progress = answer.progress;
+    if (items.some((item) => item.uid === this.clearsRefusal)) this.part.refusal.hidden = true;
     const undos = items.filter((item) => item.type === "undo");
-    answer.undone.forEach((sampleIds, i) => this.afterUndo(sampleIds, undos[i].expected));
+    answer.undone.forEach((sampleIds, i) => this.afterUndo(sampleIds, undos[i].group));
     this.showProgress();
     if (this.root.dataset.view === "done") this.showDone();
   }
 
-  async afterUndo(sampleIds, expected) {
-    if (sampleIds.length === 1 && sampleIds[0] === expected) return;
-    if (sampleIds.length === 0 && expected === null) return this.announce("Nothing to undo");
-    // Another page of the same reviewer has decided meanwhile: show what the server says.
-    for (const id of new Set([expected, ...sampleIds])) if (id !== null) await this.look(id);
+  /** What counts now may be another page's decision, so the server is asked. */
+  async afterUndo(sampleIds, group) {
+    if (group === null && sampleIds.length === 0) return this.announce("Nothing to undo");
+    if (group === null) return this.look(sampleIds[0]);
+    const shown = this.takenBack.get(group);
+    this.takenBack.delete(group);
+    const ids = new Set(shown === undefined ? sampleIds : [shown, ...sampleIds]);
+    for (const id of ids) await this.update(id);
   }
 
   /** The server will never take this item, so the desk goes back to what the server knows. */
   async onRefused(problem, item) {
-    this.refuse(problem);
+    const card = this.cards.find((one) => one.sample_id === item.sample_id);
+    this.refuse(problem, card?.file_name);
     this.history = this.history.filter(({ uid }) => uid !== item.uid);
     const session = await getJson("/session").catch(() => this.session);
-    this.session.progress = session.progress;
-    if (item.type === "decide") await this.look(item.sample_id);
+    if (session.store === this.session.store) this.session.progress = session.progress;
+    if (card) await this.update(item.sample_id);
+    this.showProgress();
   }
 
   // ---- moving -------------------------------------------------------------------------------
@@ -252,17 +272,29 @@ class Desk {
     if (to >= 0) this.show(to);
   }
 
-  /** Shows the sample with this id as the server knows it, whether or not it is in the queue. */
+  /** Goes to the sample with this id, whether or not it is in the queue, unless a dialog is open. */
   async look(id) {
+    await this.update(id);
+    const i = this.cards.findIndex((card) => card.sample_id === id);
+    if (i >= 0 && !document.querySelector("dialog[open]")) this.show(i);
+  }
+
+  /**
+   * Brings one card to what the server knows, in its place or before the shown one, which stays.
+   * A decision on its way to the server is newer than what the server knows.
+   */
+  async update(id) {
     try {
       const fresh = await getJson(`/samples/${id}`);
-      const i = this.cards.findIndex((card) => card.sample_id === id);
-      if (i < 0) this.cards.splice(this.at, 0, fresh);
-      else Object.assign(this.cards[i], fresh);
-      this.show(i < 0 ? this.at : i);
+      const card = this.cards.find((one) => one.sample_id === id);
+      if (!card) this.cards.splice(this.at++, 0, fresh);
+      else if (!this.waiting().has(id)) Object.assign(card, fresh);
     } catch (error) {
-      this.refuse({ message: "The image could not be loaded.", hint: error.message });
+      return this.refuse({ message: "The image could not be looked up.", hint: error.message });
     }
+    const isShown = this.card?.sample_id === id;
+    if (isShown) this.show(this.at);
+    else if (this.root.dataset.view === "done") this.show(this.firstUndecided());
   }
 
   // ---- showing ------------------------------------------------------------------------------
@@ -288,7 +320,8 @@ class Desk {
     const card = this.card;
     const picture = this.picture(card);
     picture.alt = `${card.file_name}, given label ${this.name(card.given_label)}`;
-    this.part.stage.replaceChildren(picture);
+    this.part.stage.replaceChildren(picture, this.part.pictureNote);
+    this.showPictureState();
     this.part.file.textContent = card.file_name;
     this.part.file.title = card.file_name;
     this.part.badge.hidden = !card.verdict;
@@ -302,9 +335,10 @@ class Desk {
     this.part.suggested.textContent = hasSuggestion ? this.name(card.suggested_label) : "none";
     this.part.suggestedNote.textContent = hasSuggestion ? "Take it" : "the model agrees on the class";
     this.button("suggestion").disabled = !hasSuggestion;
-    this.part.classes.replaceChildren(
-      ...card.top_labels.map((label, rank) => this.classRow(label, rank)),
-    );
+    const { classes } = this.part;
+    const focused = classes.contains(document.activeElement) && document.activeElement.dataset.rank;
+    classes.replaceChildren(...card.top_labels.map((label, rank) => this.classRow(label, rank)));
+    if (focused) classes.querySelector(`[data-rank="${focused}"]`)?.focus();
   }
 
   classRow(label, rank) {
@@ -352,8 +386,8 @@ class Desk {
     track.setAttribute("aria-valuemax", n_flagged);
     track.setAttribute("aria-valuenow", n_decided);
     fill.style.width = `${n_flagged ? (100 * n_decided) / n_flagged : 100}%`;
-    decided.textContent = `${n_decided} of ${n_flagged} suspects decided`;
-    left.textContent = `${n_left} left`;
+    decided.textContent = `${counted(n_decided)} of ${counted(n_flagged)} suspects decided`;
+    left.textContent = `${counted(n_left)} left`;
     pace.textContent = this.pace(n_left);
   }
 
@@ -373,6 +407,7 @@ class Desk {
       saved: "Saved",
       saving: n > 1 ? `Saving ${n}` : "Saving",
       retrying: `NOT SAVED: ${n} waiting, retrying`,
+      elsewhere: `NOT SAVED: ${n} waiting. Another workspace is open here. Reload the page.`,
     };
     this.part.saved.dataset.state = state;
     // A steady "Saved" is not written again, so that a screen reader stays quiet.
@@ -405,11 +440,11 @@ class Desk {
         ["Export the labels", "export"],
       ],
     );
-    this.part.messageCounts.hidden = false;
+    this.part.messageCounts.hidden = this.outbox.size > 0; // Until then they lag behind.
     this.part.messageCounts.replaceChildren(
       ...Object.entries(VERDICTS).map(([verdict, word]) => {
         const pair = make("div");
-        pair.append(make("dd", "", `${by_verdict[verdict] ?? 0}`), make("dt", "", word));
+        pair.append(make("dd", "", counted(by_verdict[verdict] ?? 0)), make("dt", "", word));
         return pair;
       }),
     );
@@ -435,9 +470,12 @@ class Desk {
     );
   }
 
-  refuse({ message, hint }) {
+  /** Stays until it is closed, or a decision made after it is confirmed. */
+  refuse({ message, hint }, fileName = "") {
+    this.clearsRefusal = null;
+    const text = [message, hint].filter(Boolean).join(" ");
+    this.part.refusalText.textContent = fileName ? `${fileName}: ${text}` : text;
     this.part.refusal.hidden = false;
-    this.part.refusal.textContent = [message, hint].filter(Boolean).join(" ");
   }
 
   announce(text) {
@@ -456,16 +494,37 @@ class Desk {
   // ---- pictures -----------------------------------------------------------------------------
 
   picture(card) {
-    let picture = this.pictures.get(card.sample_id);
-    if (!picture) {
-      picture = new Image();
-      picture.decoding = "sync";
-      picture.className = "desk-picture";
-      picture.src = `/images/${card.sample_id}?v=${card.version}`;
-      picture.decode().catch(() => {}); // Shown as a broken image with its text.
-      this.pictures.set(card.sample_id, picture);
-    }
+    const kept = this.pictures.get(card.sample_id);
+    if (kept) return kept;
+    const picture = new Image();
+    picture.decoding = "sync";
+    picture.className = "desk-picture";
+    picture.src = `/images/${card.sample_id}?v=${card.version}`;
+    this.pictures.set(card.sample_id, picture);
+    this.settle(card, picture);
     return picture;
+  }
+
+  /** A picture that did not come is asked for anew: now and then while shown, else when needed. */
+  async settle(card, picture) {
+    card.isBroken = await picture.decode().then(() => false, () => true);
+    if (card.isBroken && this.pictures.get(card.sample_id) === picture) {
+      this.pictures.delete(card.sample_id);
+    }
+    if (this.card !== card) return;
+    this.showPictureState();
+    if (card.isBroken) setTimeout(() => this.card === card && this.showPicture(), RETRY_MS);
+  }
+
+  showPictureState() {
+    const card = this.card;
+    const isSeen = isThere(this.pictures.get(card.sample_id));
+    this.part.stage.dataset.picture = isSeen ? "there" : card.isBroken ? "broken" : "loading";
+    this.notePicture(!isSeen && card.isBroken ? "The image cannot be loaded, retrying" : "");
+  }
+
+  notePicture(text) {
+    this.part.pictureNote.textContent = text;
   }
 
   prefetch() {
@@ -494,6 +553,7 @@ class Desk {
       back: () => this.step(-1),
       forward: () => this.step(+1),
       help: () => this.part.help.showModal(),
+      dismiss: () => (this.part.refusal.hidden = true),
     };
     this.root.addEventListener("click", (event) => {
       const button = event.target.closest("[data-act]");
@@ -518,17 +578,18 @@ class Desk {
 
   onKey(event, actions) {
     const target = event.target;
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
     if (!this.isVisible || document.querySelector("dialog[open]")) return;
     if (target.closest("input, textarea, select, [contenteditable]")) return;
-    // Somebody who reached a button with Tab means that button.
-    const isPress = event.key === " " || event.key === "Enter";
-    if (isPress && target.closest("button, a") && target.matches(":focus-visible")) return;
     const act = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     const isDigit = event.key >= "1" && event.key <= "5" && event.key.length === 1;
     if (!act && !isDigit) return;
+    // A held key decides once, on a button too.
+    if (event.repeat && act !== "back" && act !== "forward") return event.preventDefault();
+    // Somebody who reached a button with Tab means that button.
+    const isPress = event.key === " " || event.key === "Enter";
+    if (isPress && target.closest("button, a") && target.matches(":focus-visible")) return;
     event.preventDefault();
-    if (event.repeat && act !== "back" && act !== "forward") return; // A held key decides once.
     if (isDigit) this.takeClass(Number(event.key) - 1);
     else actions[act]();
   }
@@ -540,7 +601,8 @@ class Desk {
   // ---- the class picker -----------------------------------------------------------------------
 
   openPicker() {
-    if (this.root.dataset.view !== "card") return;
+    if (this.root.dataset.view !== "card" || !this.mayDecide(this.card)) return;
+    this.picked = this.card;
     this.part.query.value = "";
     this.filterClasses();
     this.part.picker.showModal();
@@ -549,7 +611,7 @@ class Desk {
   /** Lists the classes whose name holds what was typed; those that start with it come first. */
   filterClasses() {
     const typed = this.part.query.value.trim().toLowerCase();
-    const ranked = [...new Set([...this.card.top_labels, ...this.session.classes.keys()])];
+    const ranked = [...new Set([...this.picked.top_labels, ...this.session.classes.keys()])];
     const place = (label) => this.name(label).toLowerCase().indexOf(typed);
     const matching = ranked.filter((label) => place(label) >= 0);
     matching.sort((a, b) => Number(place(a) > 0) - Number(place(b) > 0));
@@ -579,8 +641,9 @@ class Desk {
     if (move) {
       event.preventDefault();
       this.highlight(this.highlighted + move);
-    } else if (event.key === "Enter") {
+    } else if (event.key === "Enter" && !event.isComposing) {
       event.preventDefault();
+      if (event.repeat) return;
       const option = this.part.options.children[this.highlighted];
       if (option) this.pick(option);
     }
@@ -589,7 +652,7 @@ class Desk {
   pick(option) {
     this.part.picker.close();
     this.root.focus({ preventScroll: true });
-    this.decide("relabel", Number(option.dataset.label));
+    this.decide("relabel", Number(option.dataset.label), this.picked);
   }
 }
 
@@ -615,8 +678,17 @@ function sentence({ pos_sim, neg_sim, p_clean }, name) {
   return `Closer to the negative prompt of ${name}: probably not ${name}.`;
 }
 
+/** Whether a picture has come and can be seen. */
+function isThere(picture) {
+  return picture !== undefined && picture.complete && picture.naturalWidth > 0;
+}
+
 function fraction(value, [low, high]) {
   return high > low ? Math.min(Math.max((value - low) / (high - low), 0), 1) : 0;
+}
+
+function counted(number) {
+  return number.toLocaleString("en");
 }
 
 function percent(value) {
@@ -643,20 +715,35 @@ function newUid() {
     .join("");
 }
 
-async function getJson(path) {
-  return answered(await fetch(API + path));
+function getJson(path) {
+  return answered(fetch(API + path));
 }
 
-async function postJson(path, body) {
-  const headers = { "Content-Type": "application/json" };
-  return answered(await fetch(API + path, { method: "POST", headers, body: JSON.stringify(body) }));
+function postJson(path, body) {
+  return answered(
+    fetch(API + path, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+      signal: AbortSignal.timeout(POST_TIMEOUT_MS),
+    }),
+  );
 }
 
-/** The answer's JSON; an error carries `refused` when the request itself was not acceptable. */
-async function answered(response) {
+/**
+ * The answer's JSON. An error carries `refused` when our own server found the request itself
+ * unacceptable, or `isAnotherStore` when it serves another store; whatever else answers in its
+ * place, a proxy say, refuses nothing.
+ */
+async function answered(request) {
+  const response = await request.catch(() => {
+    throw new Error("The server does not answer.");
+  });
   if (response.ok) return response.json();
-  const problem = await response.json().catch(() => ({ message: `HTTP ${response.status}` }));
+  const problem = await response.json().catch(() => null);
+  if (typeof problem?.message !== "string") throw new Error(`HTTP ${response.status}.`);
   const error = new Error([problem.message, problem.hint].filter(Boolean).join(" "));
-  if (response.status >= 400 && response.status < 500) error.refused = problem;
+  if (problem.is_another_store) error.isAnotherStore = true;
+  else if (response.status === 409 || response.status === 422) error.refused = problem;
   throw error;
 }

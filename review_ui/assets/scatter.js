@@ -73,11 +73,11 @@ export class Scatter {
     const high = Math.max(highX, highY);
     return {
       template: "none",
-      height: 250,
+      height: 210,
       margin: { l: 48, r: 8, t: 20, b: 40 },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
-      font: { color: "#7c8796", size: 12, family: style.fontFamily },
+      font: { color: style.color, size: 12, family: style.fontFamily },
       xaxis: { ...axis, title: { text: "similarity to the negative prompt" }, range: [lowX, highX] },
       yaxis: { ...axis, title: { text: "to the positive prompt" }, range: [lowY, highY] },
       legend: { orientation: "h", y: 1.14, x: 0 },

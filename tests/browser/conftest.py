@@ -114,7 +114,11 @@ def data_set(tmp_path: Path) -> Path:
 @pytest.fixture
 def scored(tmp_path: Path, data_set: Path) -> Path:
     """A workspace in which the first samples are flagged, sample 0 most of all."""
-    path = tmp_path / "workspace"
+    return make_scored(tmp_path / "workspace", data_set)
+
+
+def make_scored(path: Path, data_set: Path) -> Path:
+    """A new workspace at `path` like `scored`."""
     p_clean = [0.05 * (i + 1) if i < N_FLAGGED else 0.9 for i in range(N_SAMPLES)]
     with Workspace.open(path) as workspace:
         workspace.ingest(data_set)
@@ -181,6 +185,18 @@ def open_desk(page: Page, app: App) -> None:
     page.goto(app.address)
     page.get_by_role("tab", name="Review").click()
     expect(page.locator(".desk:not([data-view=loading])")).to_be_visible()
+
+
+def press(page: Page, key: str) -> None:
+    """Presses a key once the picture that it is about can be seen."""
+    expect(page.locator(".desk-stage")).to_have_attribute("data-picture", "there")
+    page.keyboard.press(key)
+
+
+def stored_keys(page: Page, prefix: str) -> list[str]:
+    """The keys in the page's localStorage that start with `prefix`."""
+    keys: list[str] = page.evaluate("() => Object.keys(localStorage)")
+    return [key for key in keys if key.startswith(prefix)]
 
 
 def wait_until_saved(page: Page) -> None:

@@ -95,7 +95,10 @@ def test_a_setting_that_cannot_be_is_refused_in_words(
     page.goto(start_app(scored).address)
     page.get_by_role("tab", name="Detect").click()
     page.get_by_role("button", name="Settings", exact=False).first.click()
+    preset = page.locator("#detect-tab").get_by_role("radio", name="paper")
+    expect(preset).to_be_checked()
     page.get_by_label("Epochs", exact=True).fill("0")
+    expect(preset).not_to_be_checked()
     page.get_by_role("button", name="Start phase 1").click()
     expect(page.get_by_test_id("toast-body")).to_contain_text("epochs is 0; the least is 1")
 

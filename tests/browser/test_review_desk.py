@@ -16,6 +16,8 @@ from tests.browser.conftest import (
     App,
     Watch,
     open_desk,
+    press,
+    stored_keys,
     wait_until_saved,
 )
 
@@ -34,7 +36,7 @@ def test_each_key_is_a_decision(app: App, page: Page) -> None:
     expect(file).to_have_text(FILE_NAMES[0])
     for key in ("Space", "Enter", "k", "b", "x", "u"):
         before = file.text_content()
-        page.keyboard.press(key)
+        press(page, key)
         expect(file).not_to_have_text(before or "")
     wait_until_saved(page)
     assert app.decisions() == {
@@ -48,9 +50,9 @@ def test_each_key_is_a_decision(app: App, page: Page) -> None:
 
 
 def test_a_digit_takes_a_similar_class_and_the_given_one_means_keep(app: App, page: Page) -> None:
-    page.keyboard.press("2")  # class 0, which is also the given label of sample 0
+    press(page, "2")  # class 0, which is also the given label of sample 0
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
-    page.keyboard.press("2")
+    press(page, "2")
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[2])
     wait_until_saved(page)
     assert app.decisions() == {0: ("keep", 0), 1: ("relabel", 0)}
@@ -58,15 +60,15 @@ def test_a_digit_takes_a_similar_class_and_the_given_one_means_keep(app: App, pa
 
 def test_undo_by_key_and_after_a_reload(app: App, page: Page) -> None:
     file = page.locator(".desk-file")
-    page.keyboard.press("Space")
-    page.keyboard.press("x")
+    press(page, "Space")
+    press(page, "x")
     expect(file).to_have_text(FILE_NAMES[2])
-    page.keyboard.press("z")
+    press(page, "z")
     expect(file).to_have_text(FILE_NAMES[1])
     wait_until_saved(page)
     open_desk(page, app)
     expect(file).to_have_text(FILE_NAMES[1])
-    page.keyboard.press("z")
+    press(page, "z")
     expect(file).to_have_text(FILE_NAMES[0])
     expect(page.locator(".desk-counts")).to_contain_text(f"0 of {N_FLAGGED}")
     wait_until_saved(page)
@@ -74,13 +76,13 @@ def test_undo_by_key_and_after_a_reload(app: App, page: Page) -> None:
 
 
 def test_type_ahead_finds_a_class_by_part_of_its_name(app: App, page: Page) -> None:
-    page.keyboard.press("/")
+    press(page, "/")
     page.keyboard.type("pillar")
     options = page.get_by_role("option")
     expect(options).to_have_text(["caterpillar"])
-    page.keyboard.press("Enter")
+    press(page, "Enter")
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
-    page.keyboard.press("/")
+    press(page, "/")
     page.keyboard.type("cat")
     expect(options).to_have_text(["cat", "caterpillar"])
     page.keyboard.press("Escape")
@@ -100,7 +102,7 @@ def test_buttons_do_what_the_keys_do(app: App, page: Page) -> None:
     page.get_by_role("button", name="Undo").click()
     expect(file).to_have_text(FILE_NAMES[2])
     # The last click left the focus alone, so Space is a key of the desk and presses no button.
-    page.keyboard.press("Space")
+    press(page, "Space")
     wait_until_saved(page)
     assert app.decisions() == {0: ("keep", 0), 1: ("relabel", 5), 2: ("keep", 2)}
 
@@ -111,14 +113,15 @@ def test_arrows_look_without_deciding(app: App, page: Page) -> None:
     expect(file).to_have_text(FILE_NAMES[1])
     page.keyboard.press("ArrowLeft")
     expect(file).to_have_text(FILE_NAMES[0])
+    assert stored_keys(page, "review-") == []
     assert app.decisions() == {}
 
 
 def test_names_are_shown_as_text_and_never_run(app: App, page: Page) -> None:
     for label in range(3):
         expect(page.locator(".desk-head strong").first).to_have_text(CLASS_NAMES[label])
-        page.keyboard.press("Space")
-    page.keyboard.press("/")
+        press(page, "Space")
+    press(page, "/")
     expect(page.get_by_role("option")).to_have_count(len(CLASS_NAMES))
     page.keyboard.press("Escape")
     for tab in ("Overview", "Detect", "Adapt", "Export"):
@@ -131,7 +134,7 @@ def test_names_are_shown_as_text_and_never_run(app: App, page: Page) -> None:
 
 def test_all_decided_says_so_and_leads_on(app: App, page: Page) -> None:
     for _ in range(N_FLAGGED):
-        page.keyboard.press("Space")
+        press(page, "Space")
     expect(page.get_by_role("heading", name="Every suspect is decided")).to_be_visible()
     expect(page.locator(".desk-counts")).to_contain_text(f"{N_FLAGGED} of {N_FLAGGED}")
     wait_until_saved(page)
@@ -145,8 +148,8 @@ def test_a_dead_server_and_a_reload_lose_nothing(
 ) -> None:
     watch.tolerated = "net::ERR_"
     app.stop(signal.SIGKILL)
-    page.keyboard.press("Space")
-    page.keyboard.press("x")
+    press(page, "Space")
+    press(page, "x")
     saved = page.locator(".desk-saved")
     expect(saved).to_have_attribute("data-state", "retrying")
     expect(saved).to_contain_text("NOT SAVED: 2")
@@ -164,4 +167,7 @@ def test_keys_are_silent_while_another_tab_is_open(app: App, page: Page) -> None
     expect(page.get_by_role("heading", name="Detect")).to_be_visible()
     for key in ("k", "x", "1"):
         page.keyboard.press(key)
+    page.get_by_role("tab", name="Review").click()
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
+    assert stored_keys(page, "review-") == []
     assert app.decisions() == {}

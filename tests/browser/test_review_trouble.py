@@ -1,0 +1,218 @@
+"""The review desk when something is in the way: no answer, another workspace, a second page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, Route, expect
+
+from tests.browser.conftest import (
+    FILE_NAMES,
+    N_FLAGGED,
+    App,
+    Watch,
+    make_scored,
+    open_desk,
+    press,
+    stored_keys,
+    wait_until_saved,
+)
+
+StartApp = Callable[..., App]
+DECISIONS = "**/api/v1/decisions"
+FIRST_IMAGE = "**/images/0?*"
+
+
+@pytest.fixture
+def app(scored: Path, start_app: StartApp) -> App:
+    return start_app(scored)
+
+
+def never_answer(_: Route) -> None:
+    """Leaves the request open."""
+
+
+def test_another_workspace_on_the_same_port_gets_no_decision(
+    app: App, page: Page, tmp_path: Path, data_set: Path, watch: Watch, start_app: StartApp
+) -> None:
+    watch.tolerated = "Failed to load resource"
+    open_desk(page, app)
+    expect(page.locator(".desk-stage")).to_have_attribute("data-picture", "there")
+    app.stop()
+    other = start_app(make_scored(tmp_path / "other", data_set), port=app.port)
+    press(page, "x")
+    saved = page.locator(".desk-saved")
+    expect(saved).to_have_attribute("data-state", "elsewhere")
+    expect(saved).to_contain_text("Another workspace is open here. Reload the page.")
+    open_desk(page, other)
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
+    wait_until_saved(page)
+    assert len(stored_keys(page, "review-outbox:")) == 1
+    assert other.decisions() == {}
+    again = start_app(app.workspace, port=app.port)
+    open_desk(page, again)
+    wait_until_saved(page)
+    assert stored_keys(page, "review-outbox:") == []
+    assert again.decisions() == {0: ("exclude", None)}
+
+
+def test_a_page_that_stays_open_follows_the_server_to_another_workspace(
+    app: App, page: Page, tmp_path: Path, data_set: Path, watch: Watch, start_app: StartApp
+) -> None:
+    watch.tolerated = "Failed to load resource"
+    open_desk(page, app)
+    press(page, "x")
+    wait_until_saved(page)
+    app.stop()
+    other = start_app(make_scored(tmp_path / "other", data_set), port=app.port)
+    page.get_by_role("tab", name="Export").click()
+    page.get_by_role("tab", name="Review").click()
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
+    press(page, "u")
+    wait_until_saved(page)
+    assert other.decisions() == {0: ("unsure", None)}
+    assert app.decisions() == {0: ("exclude", None)}
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(404, "<h1>Not found</h1>"), (403, '{"message": "No."}'), (409, "{}")]
+)
+def test_an_answer_that_is_not_the_desks_own_is_no_refusal(
+    app: App, page: Page, watch: Watch, status: int, body: str
+) -> None:
+    watch.tolerated = "Failed to load resource"
+    open_desk(page, app)
+    page.route(DECISIONS, lambda route: route.fulfill(status=status, body=body))
+    press(page, "x")
+    expect(page.locator(".desk-saved")).to_have_attribute("data-state", "retrying")
+    page.unroute(DECISIONS)
+    wait_until_saved(page)
+    assert app.decisions() == {0: ("exclude", None)}
+
+
+def test_a_refusal_names_the_image_keeps_the_decision_and_goes_away(
+    app: App, page: Page, watch: Watch
+) -> None:
+    watch.tolerated = "Failed to load resource"
+    open_desk(page, app)
+    answer = {"message": "No such verdict.", "hint": "Reload the page."}
+    page.route(DECISIONS, lambda route: route.fulfill(status=409, json=answer))
+    press(page, "x")
+    refusal = page.locator(".desk-refusal")
+    expect(refusal).to_contain_text(f"{FILE_NAMES[0]}: No such verdict. Reload the page.")
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
+    expect(page.locator(".desk-counts")).to_contain_text(f"0 of {N_FLAGGED}")
+    assert len(stored_keys(page, "review-refused:")) == 1
+    assert stored_keys(page, "review-outbox:") == []
+    page.unroute(DECISIONS)
+    press(page, "u")
+    expect(refusal).to_be_hidden()
+    wait_until_saved(page)
+    assert app.decisions() == {1: ("unsure", None)}
+
+
+def test_nothing_is_decided_while_the_image_is_loading(app: App, page: Page) -> None:
+    page.route(FIRST_IMAGE, never_answer)
+    open_desk(page, app)
+    for key in ("Space", "Enter", "1", "/", "x"):
+        page.keyboard.press(key)
+    expect(page.get_by_text("The image is still loading")).to_be_visible()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
+    assert stored_keys(page, "review-") == []
+    assert app.decisions() == {}
+
+
+def test_an_image_that_failed_is_asked_for_again(app: App, page: Page, watch: Watch) -> None:
+    watch.tolerated = "Failed to load resource"
+    page.route(FIRST_IMAGE, lambda route: route.abort())
+    open_desk(page, app)
+    expect(page.get_by_text("The image cannot be loaded, retrying")).to_be_visible()
+    page.keyboard.press("x")
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
+    page.unroute(FIRST_IMAGE)
+    press(page, "u")
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
+    wait_until_saved(page)
+    assert app.decisions() == {0: ("unsure", None)}
+
+
+def test_a_key_held_on_a_button_decides_once(app: App, page: Page) -> None:
+    open_desk(page, app)
+    stage = page.locator(".desk-stage")
+    expect(stage).to_have_attribute("data-picture", "there")
+    page.keyboard.press("Tab")
+    page.get_by_role("button", name="Exclude").focus()
+    for _ in range(4):
+        page.keyboard.down("Enter")
+        expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
+        expect(stage).to_have_attribute("data-picture", "there")
+    page.keyboard.up("Enter")
+    wait_until_saved(page)
+    assert app.decisions() == {0: ("exclude", None)}
+
+
+def test_undo_takes_back_this_pages_decision_only(
+    app: App, page: Page, context: BrowserContext
+) -> None:
+    other = context.new_page()
+    for one in (page, other):
+        open_desk(one, app)
+    for one, key in ((page, "x"), (other, "u"), (page, "z")):
+        one.bring_to_front()
+        press(one, key)
+        wait_until_saved(one)
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
+    expect(page.locator(".desk-badge")).to_have_text("unsure")
+    assert app.decisions() == {0: ("unsure", None)}
+
+
+def test_the_class_picker_is_about_the_image_it_was_opened_for(app: App, page: Page) -> None:
+    open_desk(page, app)
+    press(page, "x")
+    wait_until_saved(page)
+    open_desk(page, app)
+    held: list[Route] = []
+    page.route(DECISIONS, lambda route: held.append(route))
+    with page.expect_request(DECISIONS):
+        press(page, "z")
+    press(page, "/")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    with page.expect_response("**/api/v1/samples/0"):
+        held[0].continue_()
+    page.unroute(DECISIONS)
+    expect(page.locator(".desk-counts")).to_contain_text(f"0 of {N_FLAGGED}")
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
+    page.keyboard.press("Enter")
+    wait_until_saved(page)
+    assert app.decisions() == {1: ("relabel", 5)}
+
+
+def test_a_server_that_hangs_is_told_as_not_saved(app: App, page: Page) -> None:
+    open_desk(page, app)
+    page.route(DECISIONS, never_answer)
+    press(page, "x")
+    saved = page.locator(".desk-saved")
+    expect(saved).to_contain_text("NOT SAVED: 1")
+    press(page, "u")
+    expect(saved).to_contain_text("NOT SAVED: 2")
+    page.unroute(DECISIONS)
+    wait_until_saved(page)
+    assert app.decisions() == {0: ("exclude", None), 1: ("unsure", None)}
+
+
+def test_a_damaged_entry_of_the_outbox_stops_nothing(app: App, page: Page) -> None:
+    open_desk(page, app)
+    page.evaluate(
+        """async () => {
+            const { store } = await (await fetch("/api/v1/session")).json();
+            localStorage.setItem(`review-outbox:${store}:1:damaged`, '{"type": "dec');
+            localStorage.setItem(`review-outbox:${store}:2:empty`, "null");
+        }"""
+    )
+    open_desk(page, app)
+    press(page, "x")
+    wait_until_saved(page)
+    assert app.decisions() == {0: ("exclude", None)}

@@ -1,0 +1,29 @@
+"""The form for the settings of a run: which preset it shows as chosen."""
+
+from __future__ import annotations
+
+import pytest
+
+from deft_core.config import DEMO_MODEL, Phase1Config, Phase2Config
+from review_ui.widgets import SettingsForm
+
+
+@pytest.mark.parametrize("name", ["paper", "demo"])
+def test_a_preset_is_chosen_only_while_all_its_values_are(name: str) -> None:
+    form = SettingsForm(Phase1Config)
+    settings = Phase1Config.from_preset(name).to_json()
+
+    assert form.preset_of(form.values(settings)) == name
+    assert form.preset_of(form.values({**settings, "epochs": 77})) is None
+
+
+def test_a_first_phase_2_takes_the_model_of_phase_1() -> None:
+    form = SettingsForm(Phase2Config)
+
+    demo = form.values_for_model(DEMO_MODEL, pretrained="")
+    assert form.preset_of(demo) == "demo"
+
+    other = form.values_for_model("RN50", pretrained="weights.pt")
+    paper = Phase2Config.from_preset("paper").to_json()
+    assert other == form.values({**paper, "model": "RN50", "pretrained": "weights.pt"})
+    assert form.preset_of(other) is None
