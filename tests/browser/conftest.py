@@ -140,6 +140,12 @@ def start_app() -> Iterator[Callable[..., App]]:
         app.stop()
 
 
+def leave(page: Page) -> None:
+    """Closes every page of the browser, which could still ask a stopped server for something."""
+    for one in page.context.pages:
+        one.close()
+
+
 class Watch:
     """What went wrong on a page; messages that hold `tolerated` are expected and left out."""
 

@@ -15,6 +15,7 @@ from tests.browser.conftest import (
     N_FLAGGED,
     App,
     Watch,
+    leave,
     open_desk,
     press,
     stored_keys,
@@ -39,6 +40,7 @@ def test_each_key_is_a_decision(app: App, page: Page) -> None:
         press(page, key)
         expect(file).not_to_have_text(before or "")
     wait_until_saved(page)
+    leave(page)
     assert app.decisions() == {
         0: ("keep", 0),
         1: ("relabel", 5),
@@ -55,6 +57,7 @@ def test_a_digit_takes_a_similar_class_and_the_given_one_means_keep(app: App, pa
     press(page, "2")
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[2])
     wait_until_saved(page)
+    leave(page)
     assert app.decisions() == {0: ("keep", 0), 1: ("relabel", 0)}
 
 
@@ -72,6 +75,7 @@ def test_undo_by_key_and_after_a_reload(app: App, page: Page) -> None:
     expect(file).to_have_text(FILE_NAMES[0])
     expect(page.locator(".desk-counts")).to_contain_text(f"0 of {N_FLAGGED}")
     wait_until_saved(page)
+    leave(page)
     assert app.decisions() == {}
 
 
@@ -89,6 +93,7 @@ def test_type_ahead_finds_a_class_by_part_of_its_name(app: App, page: Page) -> N
     expect(page.get_by_role("dialog")).to_have_count(0)
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
     wait_until_saved(page)
+    leave(page)
     assert app.decisions() == {0: ("relabel", 1)}
 
 
@@ -104,6 +109,7 @@ def test_buttons_do_what_the_keys_do(app: App, page: Page) -> None:
     # The last click left the focus alone, so Space is a key of the desk and presses no button.
     press(page, "Space")
     wait_until_saved(page)
+    leave(page)
     assert app.decisions() == {0: ("keep", 0), 1: ("relabel", 5), 2: ("keep", 2)}
 
 
@@ -114,6 +120,7 @@ def test_arrows_look_without_deciding(app: App, page: Page) -> None:
     page.keyboard.press("ArrowLeft")
     expect(file).to_have_text(FILE_NAMES[0])
     assert stored_keys(page, "review-") == []
+    leave(page)
     assert app.decisions() == {}
 
 
@@ -140,6 +147,7 @@ def test_all_decided_says_so_and_leads_on(app: App, page: Page) -> None:
     wait_until_saved(page)
     page.get_by_role("button", name="Export the labels").click()
     expect(page.get_by_role("tab", name="Export")).to_have_attribute("aria-selected", "true")
+    leave(page)
     assert len(app.decisions()) == N_FLAGGED
 
 
@@ -170,4 +178,5 @@ def test_keys_are_silent_while_another_tab_is_open(app: App, page: Page) -> None
     page.get_by_role("tab", name="Review").click()
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
     assert stored_keys(page, "review-") == []
+    leave(page)
     assert app.decisions() == {}

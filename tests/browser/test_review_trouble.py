@@ -13,6 +13,7 @@ from tests.browser.conftest import (
     N_FLAGGED,
     App,
     Watch,
+    leave,
     make_scored,
     open_desk,
     press,
@@ -73,6 +74,7 @@ def test_a_page_that_stays_open_follows_the_server_to_another_workspace(
     press(page, "u")
     wait_until_saved(page)
     assert other.decisions() == {0: ("unsure", None)}
+    leave(page)
     assert app.decisions() == {0: ("exclude", None)}
 
 
@@ -89,6 +91,7 @@ def test_an_answer_that_is_not_the_desks_own_is_no_refusal(
     expect(page.locator(".desk-saved")).to_have_attribute("data-state", "retrying")
     page.unroute(DECISIONS)
     wait_until_saved(page)
+    leave(page)
     assert app.decisions() == {0: ("exclude", None)}
 
 
@@ -110,6 +113,7 @@ def test_a_refusal_names_the_image_keeps_the_decision_and_goes_away(
     press(page, "u")
     expect(refusal).to_be_hidden()
     wait_until_saved(page)
+    leave(page)
     assert app.decisions() == {1: ("unsure", None)}
 
 
@@ -122,6 +126,7 @@ def test_nothing_is_decided_while_the_image_is_loading(app: App, page: Page) -> 
     expect(page.get_by_role("dialog")).to_have_count(0)
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
     assert stored_keys(page, "review-") == []
+    leave(page)
     assert app.decisions() == {}
 
 
@@ -136,6 +141,7 @@ def test_an_image_that_failed_is_asked_for_again(app: App, page: Page, watch: Wa
     press(page, "u")
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
     wait_until_saved(page)
+    leave(page)
     assert app.decisions() == {0: ("unsure", None)}
 
 
@@ -151,6 +157,7 @@ def test_a_key_held_on_a_button_decides_once(app: App, page: Page) -> None:
         expect(stage).to_have_attribute("data-picture", "there")
     page.keyboard.up("Enter")
     wait_until_saved(page)
+    leave(page)
     assert app.decisions() == {0: ("exclude", None)}
 
 
@@ -166,6 +173,7 @@ def test_undo_takes_back_this_pages_decision_only(
         wait_until_saved(one)
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
     expect(page.locator(".desk-badge")).to_have_text("unsure")
+    leave(page)
     assert app.decisions() == {0: ("unsure", None)}
 
 
@@ -187,6 +195,7 @@ def test_the_class_picker_is_about_the_image_it_was_opened_for(app: App, page: P
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
     page.keyboard.press("Enter")
     wait_until_saved(page)
+    leave(page)
     assert app.decisions() == {1: ("relabel", 5)}
 
 
@@ -200,6 +209,7 @@ def test_a_server_that_hangs_is_told_as_not_saved(app: App, page: Page) -> None:
     expect(saved).to_contain_text("NOT SAVED: 2")
     page.unroute(DECISIONS)
     wait_until_saved(page)
+    leave(page)
     assert app.decisions() == {0: ("exclude", None), 1: ("unsure", None)}
 
 
@@ -215,4 +225,5 @@ def test_a_damaged_entry_of_the_outbox_stops_nothing(app: App, page: Page) -> No
     open_desk(page, app)
     press(page, "x")
     wait_until_saved(page)
+    leave(page)
     assert app.decisions() == {0: ("exclude", None)}
