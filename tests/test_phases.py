@@ -112,6 +112,7 @@ def test_phase_1_finds_the_wrong_labels_of_a_small_demo_set(
     make_run: Callable[..., RunFolder], tmp_path: Path
 ) -> None:
     demo = tmp_path / "demo"
+    # A fifth of the demo in batches of a fifth: as many steps as its preset is made for.
     write_demo(demo, seed=3, n_train=320, n_test=16)
     data = read_source(demo)
     true = dict(row.split(",") for row in (demo / "truth.csv").read_text().splitlines()[1:])
@@ -121,7 +122,7 @@ def test_phase_1_finds_the_wrong_labels_of_a_small_demo_set(
         "created_at": "2026-01-02T03:04:05+00:00",
         "root": str(demo),
         "class_names": list(data.class_names),
-        "settings": Phase1Config.from_preset("demo", device="cpu").to_json(),
+        "settings": Phase1Config.from_preset("demo", batch_size=13, device="cpu").to_json(),
     }
     folder = RunFolder.create(tmp_path / "demo-run", config=config, samples=data.samples)
 
