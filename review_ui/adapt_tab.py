@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
 
-from deft_core.runs import RunView
 from deft_core.workspace import Workspace
 from review_ui import plots
 from review_ui.run_panel import RunPanel
 from review_ui.widgets import (
-    LOOKED_AT,
     counted,
     figure_row,
     figures,
     notice,
     shown,
-    shows_errors,
 )
 
 
@@ -42,12 +40,7 @@ class AdaptTab:
                 self._meaning = gr.Markdown()
 
     def wire(self, page: gr.Blocks) -> None:
-        self._panel.wire()
-        page.load(
-            shows_errors(self._panel.form_values), None, self._panel.form_outputs, **LOOKED_AT
-        )
-        for event in (page.load, self._panel.timer.tick, self.tab.select):
-            event(shows_errors(self.view), None, self.outputs, **LOOKED_AT)
+        self._panel.wire(page, tab=self.tab, view=self.view, outputs=self.outputs)
 
     @property
     def outputs(self) -> list[Any]:
@@ -65,7 +58,7 @@ class AdaptTab:
         """Everything on the tab as it stands."""
         panel = self._panel.view()
         run = self._panel.latest()
-        result = _result_view(run) if run and run.report else _no_result()
+        result = result_view(run.report) if run and run.report else _no_result()
         return [*panel, shown(self._missing()), *result]
 
     def _missing(self) -> str:
@@ -87,17 +80,16 @@ def _no_result() -> list[Any]:
     return [gr.Column(visible=False), figures(()), None, ""]
 
 
-def _result_view(run: RunView) -> list[Any]:
-    report = run.report
-    assert report is not None
+def result_view(report: Mapping[str, Any]) -> list[Any]:
+    """What the tab shows of a finished phase 2, with or without test images and a baseline."""
     test, baseline = report["test"], report["baseline"]
     pairs = [(f"{report['n_train']:,}", "images trained on")]
     bars = []
     meaning = ""
-    if test["n"]:
+    if test:
         pairs.insert(0, (f"{test['accuracy']:.1%}", f"of {counted(test['n'], 'test image')} right"))
         bars.append(("curated set", test["accuracy"]))
-    if test["n"] and baseline:
+    if test and baseline:
         bars.append(("given labels", baseline["accuracy"]))
         meaning = _compared(test, baseline)
     return [

@@ -10,7 +10,7 @@ from deft_core.runs import RunView
 from deft_core.workspace import Workspace
 from review_ui import plots
 from review_ui.run_panel import RunPanel
-from review_ui.widgets import LOOKED_AT, counted, figure_row, figures, shows_errors
+from review_ui.widgets import counted, figure_row, figures
 
 
 class DetectTab:
@@ -40,12 +40,7 @@ class DetectTab:
                 )
 
     def wire(self, page: gr.Blocks) -> None:
-        self._panel.wire()
-        page.load(
-            shows_errors(self._panel.form_values), None, self._panel.form_outputs, **LOOKED_AT
-        )
-        for event in (page.load, self._panel.timer.tick, self.tab.select):
-            event(shows_errors(self.view), None, self.outputs, **LOOKED_AT)
+        self._panel.wire(page, tab=self.tab, view=self.view, outputs=self.outputs)
 
     @property
     def outputs(self) -> list[Any]:

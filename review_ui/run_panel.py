@@ -6,7 +6,7 @@ shows what the folder says.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -17,6 +17,7 @@ from deft_core.terminal import duration
 from deft_core.workspace import Workspace
 from review_ui import plots
 from review_ui.widgets import (
+    LOOKED_AT,
     PRESSED,
     SettingsForm,
     figure_row,
@@ -63,8 +64,19 @@ class RunPanel:
             )
         self.timer = gr.Timer(POLL_SECONDS, active=False)
 
-    def wire(self) -> None:
+    def wire(
+        self,
+        page: gr.Blocks,
+        *,
+        tab: gr.Tab,
+        view: Callable[[], list[Any]],
+        outputs: Sequence[Any],
+    ) -> None:
+        """Fills `outputs`, the panel's own among them, from `view` whenever something happens."""
         self.form.wire()
+        page.load(shows_errors(self.form_values), None, self.form_outputs, **LOOKED_AT)
+        for event in (page.load, self.timer.tick, tab.select):
+            event(shows_errors(view), None, outputs, **LOOKED_AT)
         self.start.click(shows_errors(self._start), self.form.inputs, self.outputs, **PRESSED)
         self.cancel.click(shows_errors(self._cancel), None, self.outputs, **PRESSED)
 

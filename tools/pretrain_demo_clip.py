@@ -1,7 +1,8 @@
 """Pre-trains the demo model in data/demo-clip: a real open_clip CLIP, small enough for a CPU.
 
     python -m tools.pretrain_demo_clip --steps 8000
-    python -m tools.pretrain_demo_clip --steps 6000 --pictures 60000 --seed 1 --second-part
+    python -m tools.pretrain_demo_clip --steps 5000 --pictures 50000 --seed 1 --go-on
+    python -m tools.pretrain_demo_clip --steps 10000 --pictures 60000 --seed 2 --go-on
 
 It learns from pictures of other styles and other seeds than the demo set (`pretraining_pictures`),
 so on the demo set it works zero-shot, as a real CLIP does. These choices matter:
@@ -84,15 +85,15 @@ class Recipe:
     colour_weight: float = 0.3
     denial_weight: float = 0.5
 
-    is_second_part: bool = False
+    goes_on: bool = False
 
     @property
     def easy_steps(self) -> int:
-        return 0 if self.is_second_part else self.steps // 10
+        return 0 if self.goes_on else self.steps // 10
 
     def longest_prefix(self, step: int) -> int:
         """No prefix for a tenth of the steps, then longer ones until half of them are done."""
-        if self.is_second_part:
+        if self.goes_on:
             return LONGEST_PREFIX
         grown = (step / self.steps - 0.1) / 0.4
         return round(LONGEST_PREFIX * min(max(grown, 0.0), 1.0))
@@ -107,11 +108,11 @@ def main() -> None:
         arguments.pictures,
         arguments.batch,
         arguments.seed,
-        peak_rate=7e-4 if arguments.second_part else 1e-3,
-        is_second_part=arguments.second_part,
+        peak_rate=7e-4 if arguments.go_on else 1e-3,
+        goes_on=arguments.go_on,
     )
     start = (
-        clip.load(f"{clip.LOCAL_PREFIX}{arguments.out}") if arguments.second_part else untrained()
+        clip.load(f"{clip.LOCAL_PREFIX}{arguments.out}") if arguments.go_on else untrained()
     )
     model = start.to(device)
     model.model.requires_grad_(True)
@@ -338,9 +339,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--second-part",
+        "--go-on",
         action="store_true",
-        help="go on from the weights in --out; give another --seed for new pictures",
+        help="start from the weights in --out; give another --seed for new pictures",
     )
     return parser.parse_args()
 

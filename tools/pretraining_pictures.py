@@ -92,6 +92,8 @@ def draw(
     image = style(subject)
     if is_easy:
         return np.asarray(image.reduce(2))
+    if rng.random() < 0.3:
+        add_bystanders(image, subject, name)
     if rng.random() < 0.2:
         occlude(rng, image, subject.pose)
     return finish(rng, image.reduce(2))
@@ -122,6 +124,21 @@ def random_pose(rng: Rng, size: int) -> Pose:
         shear=float(rng.uniform(-0.2, 0.2)) if rng.random() < 0.4 else 0.0,
         perspective=(float(tilt[0]), float(tilt[1])),
     )
+
+
+def add_bystanders(image: Image.Image, subject: Subject, name: str) -> None:
+    """One or two far smaller figures of other classes, away from the subject."""
+    rng, size = subject.rng, subject.size
+    others = [other for other in DEMO_NAMES if other != name]
+    for _ in range(int(rng.integers(1, 3))):
+        spots = rng.uniform(0.08, 0.92, (6, 2)) * size
+        x, y = spots[int(np.argmax(np.hypot(*(spots - subject.pose.centre).T)))]
+        scale = min(0.09 * size, 0.4 * subject.pose.scale) * rng.uniform(0.6, 1)
+        pose = Pose(centre=(float(x), float(y)), scale=scale, rotation=float(rng.normal(0, 15)))
+        fills: dict[str, Fill] = {
+            role: random_colour(rng) for role in ("body", "second", "accent", "dark")
+        }
+        paint_figure(image, draw_figure(str(rng.choice(others)), rng), pose=pose, fills=fills)
 
 
 def random_colour(rng: Rng, low: int = 0, high: int = 256) -> Colour:
