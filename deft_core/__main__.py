@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import sys
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import asdict, fields
@@ -149,6 +150,19 @@ def status(*, workspace: WorkspaceOption = DEFAULT_WORKSPACE, is_json: JsonOptio
     _print(result, "\n".join(lines), is_json=is_json)
 
 
+@app.command()
+def resume(
+    run_id: Annotated[str, typer.Argument(help="The run to go on with, such as phase1-001.")],
+    *,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    is_json: JsonOption = False,
+) -> None:
+    """Go on with a run that crashed, failed or was cancelled, from its last whole epoch."""
+    with _existing(workspace) as opened:
+        opened.runs.resume(run_id)
+        _finish(opened.runs, run_id, is_json=is_json)
+
+
 def _run_command(kind: str) -> Callable[..., None]:
     """The command that starts a run of this kind and waits for it, or is its child process."""
 
@@ -213,16 +227,21 @@ def _start_and_wait(
     kind: str, *, workspace: Path, preset: str | None, settings: dict[str, Any], is_json: bool
 ) -> None:
     config = CONFIGS[kind].from_preset(preset or "paper", **settings)
-    with _existing(workspace) as opened, ProgressLine(sys.stderr) as line:
-        run_id = opened.runs.start(kind, config)
-        view = _wait(opened.runs, run_id, line=line)
+    with _existing(workspace) as opened:
+        _finish(opened.runs, opened.runs.start(kind, config), is_json=is_json)
+
+
+def _finish(runs: Runs, run_id: str, *, is_json: bool) -> None:
+    """Follows a run to its end and says what it came to."""
+    with ProgressLine(sys.stderr) as line:
+        view = _wait(runs, run_id, line=line)
     if view.state == "cancelled":
         raise RunCancelled(f"{run_id} was cancelled.")
     if view.state != "done":
         raise RunError(f"{run_id} {view.state}: {view.error}", view.hint)
     _print(
         _run_json(view),
-        f"{run_id} is done after {duration(view.seconds)}: {summary(kind, view.report or {})}",
+        f"{run_id} is done after {duration(view.seconds)}: {summary(view.kind, view.report or {})}",
         is_json=is_json,
     )
 
@@ -239,6 +258,11 @@ def _work_through(folder: RunFolder, *, kind: str) -> None:
     found = folder.config()["kind"]
     if found != kind:
         raise RunError(f"{folder.path} is a {found} run, not {kind}.", f"Use the command {found}.")
+    if os.environ.get("RANK", "0") != "0":
+        # One of several processes of a run: the first one alone reports.
+        for _ in _STAGES[kind](folder):
+            pass
+        return
     with ProgressLine(sys.stderr) as line:
         execute(folder, _STAGES[kind], on_progress=line.show)
 

@@ -1,7 +1,8 @@
-"""Visual prompt tuning, deep: learnable tokens at every layer of a frozen Vision Transformer.
+"""What learns in a frozen Vision Transformer: one small function for each kind.
 
-Visual Prompt Tuning (Jia et al., ECCV 2022) as DeFT uses it: before each block the tokens of the
-block before are cut off and the layer's own prompt is put after the patch tokens.
+Visual prompts (Jia et al., ECCV 2022) and bottleneck adapters (Houlsby et al., ICML 2019) are put
+in by hooks on the blocks; LoRA, DoRA and layer-norm tuning are the peft library's; for biases and
+for full fine-tuning the tower's own parameters learn.
 """
 
 from __future__ import annotations
@@ -12,33 +13,141 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from peft import LNTuningConfig, LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
 from deft_core.clip import Clip
+from deft_core.config import Phase1Config
 
 Arguments = tuple[Any, ...]
 Keywords = dict[str, Any]
 Call = tuple[Arguments, Keywords]
 
+MLP_LAYERS = ["c_fc", "c_proj"]
+LAYER_NORMS = ["ln_pre", "ln_1", "ln_2", "ln_post"]
+
+
+def adapt_image_side(clip: Clip, settings: Phase1Config) -> nn.Module:
+    """A module that holds what is new in the image tower of `clip`, which is changed in place.
+
+    The parameters of the tower that learn from now on are those with `requires_grad`.
+    """
+    return _KINDS[settings.image_side](clip, settings)
+
 
 class VisualPrompts(nn.Module):
-    """Prompts in every block of a CLIP's image tower, from construction on."""
+    """Prompt tokens behind the patch tokens of a CLIP's image tower, from construction on.
 
-    def __init__(self, clip: Clip, *, n_tokens: int) -> None:
+    Deep: each of the last `n_layers` blocks first cuts the tokens of the block before off and gets
+    its own. Shallow: the first block gets tokens, which go through all blocks.
+    """
+
+    def __init__(self, clip: Clip, *, n_tokens: int, n_layers: int = 0, is_deep: bool) -> None:
         super().__init__()
         visual = clip.visual
-        blocks = visual.transformer.resblocks
+        blocks = list(visual.transformer.resblocks)
+        chosen = blocks[-n_layers:] if is_deep else blocks[:1]
         self.n_kept, width = visual.positional_embedding.shape
-        self.tokens = nn.Parameter(torch.empty(len(blocks), n_tokens, width))
+        self.tokens = nn.Parameter(torch.empty(len(chosen), n_tokens, width))
         bound = math.sqrt(6 / (3 * math.prod(visual.conv1.kernel_size) + width))
         nn.init.uniform_(self.tokens, -bound, bound)
-        for layer, block in enumerate(blocks):
-            block.register_forward_pre_hook(self._put_in(layer), with_kwargs=True)
+        for number, block in enumerate(chosen):
+            block.register_forward_pre_hook(self._put_in(number), with_kwargs=True)
 
-    def _put_in(self, layer: int) -> Callable[[nn.Module, Arguments, Keywords], Call]:
+    def _put_in(self, number: int) -> Callable[[nn.Module, Arguments, Keywords], Call]:
         def append(_block: nn.Module, args: Arguments, kwargs: Keywords) -> Call:
             hidden: Float[Tensor, "batch length width"] = args[0]
-            prompt = self.tokens[layer].to(hidden.dtype).expand(len(hidden), -1, -1)
+            prompt = self.tokens[number].to(hidden.dtype).expand(len(hidden), -1, -1)
             return (torch.cat([hidden[:, : self.n_kept], prompt], dim=1), *args[1:]), kwargs
 
         return append
+
+
+class BottleneckAdapter(nn.Module):
+    """What is added to the output of a block's MLP; nothing at first.
+
+    # Differs from DeFT: the reference puts the adapter in the place of the MLP's output, so that
+    the pre-trained MLP is lost at the start.
+    """
+
+    def __init__(self, width: int, *, rank: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.down = nn.Linear(width, rank)
+        self.up = nn.Linear(rank, width)
+        nn.init.kaiming_normal_(self.down.weight, a=math.sqrt(5))
+        for zero in (self.down.bias, self.up.weight, self.up.bias):
+            nn.init.zeros_(zero)
+
+    def forward(
+        self, hidden: Float[Tensor, "batch length width"]
+    ) -> Float[Tensor, "batch length width"]:
+        return self.up(torch.relu(self.down(self.norm(hidden))))
+
+
+def _vpt(clip: Clip, settings: Phase1Config) -> nn.Module:
+    return VisualPrompts(
+        clip,
+        n_tokens=settings.vpt_tokens,
+        n_layers=settings.vpt_layers,
+        is_deep=settings.image_side == "vpt-deep",
+    )
+
+
+def _lora(clip: Clip, settings: Phase1Config) -> nn.Module:
+    # The peft library has no DoRA for attention.
+    is_dora = settings.image_side == "dora"
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.rank,
+        target_modules=MLP_LAYERS if is_dora else ["attn", *MLP_LAYERS],
+        use_dora=is_dora,
+    )
+    inject_adapter_in_model(config, clip.visual)
+    return nn.Module()
+
+
+def _norms(clip: Clip, _settings: Phase1Config) -> nn.Module:
+    inject_adapter_in_model(LNTuningConfig(target_modules=LAYER_NORMS), clip.visual)
+    return nn.Module()
+
+
+def _biases(clip: Clip, _settings: Phase1Config) -> nn.Module:
+    for name, one in clip.visual.named_parameters():
+        one.requires_grad_(name.endswith("bias"))
+    return nn.Module()
+
+
+def _adapters(clip: Clip, settings: Phase1Config) -> nn.Module:
+    added = nn.ModuleList()
+    for block in clip.visual.transformer.resblocks:
+        adapter = BottleneckAdapter(clip.visual.ln_post.normalized_shape[0], rank=settings.rank)
+        block.mlp.register_forward_hook(_adding(adapter))
+        added.append(adapter)
+    return added
+
+
+def _adding(adapter: BottleneckAdapter) -> Callable[[nn.Module, Arguments, Tensor], Tensor]:
+    return lambda _mlp, _args, output: output + adapter(output)
+
+
+def _all(clip: Clip, _settings: Phase1Config) -> nn.Module:
+    clip.visual.requires_grad_(True)
+    return nn.Module()
+
+
+def _none(_clip: Clip, _settings: Phase1Config) -> nn.Module:
+    return nn.Module()
+
+
+_KINDS: dict[str, Callable[[Clip, Phase1Config], nn.Module]] = {
+    "vpt-deep": _vpt,
+    "vpt-shallow": _vpt,
+    "lora": _lora,
+    "dora": _lora,
+    "norms": _norms,
+    "biases": _biases,
+    "adapters": _adapters,
+    "all": _all,
+    "none": _none,
+}

@@ -15,7 +15,7 @@ from typing import Any
 
 import open_clip
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Real
 from open_clip.transformer import VisionTransformer
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ WEIGHT_ERRORS = (UnpicklingError, SafetensorError)
 
 
 class Normalise(nn.Module):
-    """Bytes to the mean and deviation that a model was trained with."""
+    """Values from 0 to 255 to the mean and deviation that a model was trained with."""
 
     channels: Float[Tensor, "2 3 1 1"]
 
@@ -39,7 +39,7 @@ class Normalise(nn.Module):
         self.register_buffer("channels", channels, persistent=False)
 
     def forward(
-        self, images: UInt8[Tensor, "batch 3 height width"]
+        self, images: Real[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch 3 height width"]:
         mean, deviation = self.channels
         return (images.float() - mean) / deviation
@@ -80,10 +80,15 @@ class Clip(nn.Module):
         """Itself, always in evaluation mode: nothing of a frozen tower depends on the mode."""
         return super().train(False)
 
-    def encode_image(
-        self, images: UInt8[Tensor, "batch 3 size size"]
-    ) -> Float[Tensor, "batch dim"]:
-        """Unit-length image features."""
+    def compile_towers(self) -> None:
+        """Let torch.compile translate both towers at their first use."""
+        self.model.visual.compile()
+        self.model.transformer.compile()
+
+    def encode_image(self, images: Real[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch dim"]:
+        """Unit-length features of images with values from 0 to 255."""
+        if len(images) == 0:
+            return torch.empty(0, self.model.text_projection.shape[1], device=images.device)
         return F.normalize(self.visual(self.normalise(images)).float(), dim=-1)
 
     def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "n length"]:

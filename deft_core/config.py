@@ -20,6 +20,17 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 """Where the demo model lies, and where workspaces live by default."""
 
 LARGEST_SEED = 2**32 - 1
+IMAGE_SIDES = (
+    "vpt-deep",
+    "vpt-shallow",
+    "lora",
+    "dora",
+    "norms",
+    "biases",
+    "adapters",
+    "all",
+    "none",
+)
 
 
 def setting(
@@ -113,63 +124,114 @@ def _as_number(value: Any, expected: type) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Phase1Config(Config):
-    """Phase 1: what trains the dual prompts and the visual prompts that detect wrong labels."""
+class TrainingConfig(Config):
+    """What every training needs: a model, an optimiser and a machine."""
 
     model: str = setting(
         "ViT-B-16",
-        "open_clip model name, or local-dir:FOLDER with a model's config and weights.",
+        "open_clip model name, hf-hub:NAME, or local-dir:FOLDER with a model's config and weights.",
     )
     pretrained: str = setting(
-        "openai", "open_clip weights tag or a weights file; leave empty for local-dir: models."
+        "openai",
+        "open_clip weights tag or a weights file; leave empty for hf-hub: and local-dir: models.",
     )
-    n_context: int = setting(16, "Learnable context vectors before each class name.", minimum=1)
+    epochs: int = setting(10, "Passes over the training images.", minimum=1)
+    batch_size: int = setting(64, "Images per training step.", minimum=1)
+    learning_rate: float = setting(0.03, "SGD step size at the start of the cosine.", minimum=0)
+    momentum: float = setting(0.9, "SGD momentum.", minimum=0, is_advanced=True)
+    weight_decay: float = setting(5e-4, "SGD weight decay.", minimum=0, is_advanced=True)
+    part_size: int = setting(
+        0,
+        "Images worked through at once; 0 for the whole batch, halved when the memory runs out.",
+        minimum=0,
+        is_advanced=True,
+    )
+    seed: int = setting(0, "Seed of every random choice.", minimum=0, maximum=LARGEST_SEED)
+    device: str = setting(
+        "auto", "auto takes a GPU if there is one.", choices=("auto", "cpu", "cuda", "mps")
+    )
+    n_processes: int = setting(
+        1,
+        "Processes that share each batch, one for each GPU, started by accelerate launch.",
+        minimum=1,
+        is_advanced=True,
+    )
+    precision: str = setting(
+        "auto",
+        "Number format of the computation; auto takes bf16 or fp16 on a GPU.",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        is_advanced=True,
+    )
+    keeps_squares: bool = setting(
+        True,
+        "Keep the decoded images in the workspace's cache, if the disk has room, so that each is "
+        "decoded only once.",
+        is_advanced=True,
+    )
+    is_compiled: bool = setting(
+        False, "Compile the model with torch.compile first; pays on long runs.", is_advanced=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase1Config(TrainingConfig):
+    """Phase 1: what trains the dual prompts and the image side that detect wrong labels."""
+
+    recipe: str = setting(
+        "synthetic",
+        "The paper's recipe for synthetic or for real label noise: the latter warms up with "
+        "symmetric cross-entropy and selects more strictly.",
+        choices=("synthetic", "real-noise"),
+    )
+    warmup_epochs: int = setting(
+        1, "First passes in which every given label is believed.", minimum=0
+    )
+    n_context: int = setting(16, "Learnable context vectors beside each class name.", minimum=1)
+    context_start: str = setting(
+        "", 'Words that the contexts start from, as in "a photo of a"; random when empty.'
+    )
+    class_position: str = setting(
+        "end",
+        "Where the class name stands among the context vectors.",
+        choices=("end", "middle", "front"),
+        is_advanced=True,
+    )
     has_class_contexts: bool = setting(
         False,
         "Give every class context vectors of its own instead of sharing them.",
         is_advanced=True,
     )
+    image_side: str = setting(
+        "vpt-deep",
+        "What learns in the image encoder: visual prompts, LoRA, DoRA, layer norms, biases, "
+        "bottleneck adapters, everything, or nothing (images are then encoded once: fast).",
+        choices=IMAGE_SIDES,
+    )
     vpt_tokens: int = setting(
-        20,
-        "Learnable visual prompt tokens at each layer of the image encoder; 0 for none.",
+        20, "Learnable visual prompt tokens at each layer, for vpt-deep and vpt-shallow.", minimum=1
+    )
+    vpt_layers: int = setting(
+        0,
+        "Last layers that get prompt tokens of their own, for vpt-deep; 0 for all.",
         minimum=0,
+        is_advanced=True,
     )
-    epochs: int = setting(10, "Passes over the training images.", minimum=1)
-    warmup_epochs: int = setting(
-        1, "First passes in which every given label is believed.", minimum=0
-    )
-    batch_size: int = setting(64, "Images per training step.", minimum=1)
-    learning_rate: float = setting(0.03, "SGD step size at the start of the cosine.", minimum=0)
-    momentum: float = setting(0.9, "SGD momentum.", minimum=0, is_advanced=True)
-    weight_decay: float = setting(5e-4, "SGD weight decay.", minimum=0, is_advanced=True)
-    seed: int = setting(0, "Seed of every random choice.", minimum=0, maximum=LARGEST_SEED)
-    device: str = setting(
-        "auto", "auto takes a GPU if there is one.", choices=("auto", "cpu", "cuda", "mps")
+    rank: int = setting(8, "Rank of lora and dora, width of adapters.", minimum=1, is_advanced=True)
+    n_complementary: int = setting(
+        1,
+        "Wrong classes drawn for each image and step to train the negative prompt.",
+        minimum=1,
+        is_advanced=True,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Phase2Config(Config):
+class Phase2Config(TrainingConfig):
     """Phase 2: what fine-tunes a classifier with a linear head on the curated set."""
 
-    model: str = setting(
-        "ViT-B-16",
-        "open_clip model whose image encoder is fine-tuned, or local-dir:FOLDER.",
-    )
-    pretrained: str = setting(
-        "openai", "open_clip weights tag or a weights file; leave empty for local-dir: models."
-    )
-    epochs: int = setting(10, "Passes over the curated set.", minimum=1)
-    batch_size: int = setting(64, "Images per training step.", minimum=1)
     learning_rate: float = setting(5e-4, "SGD step size at the start of the cosine.", minimum=0)
-    momentum: float = setting(0.9, "SGD momentum.", minimum=0, is_advanced=True)
-    weight_decay: float = setting(5e-4, "SGD weight decay.", minimum=0, is_advanced=True)
     has_baseline: bool = setting(
         True, "Also train on the given labels, to show what the curated set is worth."
-    )
-    seed: int = setting(0, "Seed of every random choice.", minimum=0, maximum=LARGEST_SEED)
-    device: str = setting(
-        "auto", "auto takes a GPU if there is one.", choices=("auto", "cpu", "cuda", "mps")
     )
 
 
@@ -177,7 +239,11 @@ DEMO_MODEL = f"local-dir:{DATA / 'demo-clip'}"
 
 PRESETS: Mapping[type[Config], Mapping[str, Mapping[str, Any]]] = {
     Phase1Config: {
+        # CIFAR-100, Tiny-ImageNet, Stanford Cars and CUB-200-2011 with synthetic noise.
         "paper": {},
+        # CIFAR-100N, Clothing1M and WebVision.
+        "paper-real-noise": {"recipe": "real-noise", "warmup_epochs": 5},
+        "fast": {"image_side": "none"},
         # An epoch of the demo has 25 steps; the negative prompt must be right before it selects.
         "demo": {
             "model": DEMO_MODEL,

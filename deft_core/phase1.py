@@ -8,40 +8,34 @@ where the given one is not believed. (DeFT, Wei et al., NeurIPS 2024, section 3.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from deft_core import clip, losses
+from deft_core import checkpoint, clip, losses
 from deft_core.config import Phase1Config
-from deft_core.detector import Detector, DualLogits
+from deft_core.detector import Detector, DualLogits, PromptsAlone
+from deft_core.loading import Batch, FeatureLoader, ImageLoader
 from deft_core.run_folder import Progress, RunFolder
-from deft_core.training import Batch, ImageLoader, Meter, Schedule, find_device, fit
+from deft_core.scores import Columns, ScoreWriter, score_columns, trace_table
+from deft_core.training import Engine, Loader, Meter, Training, open_images
 
-N_TOP = 5
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What the scoring pass knows of each readable sample; `rows` index the samples' table."""
-
-    rows: Int[np.ndarray, " n"]
-    p_clean: Float[np.ndarray, " n"]
-    pos_sims: Float[np.ndarray, "n n_cls"]
-    neg_sims: Float[np.ndarray, "n n_cls"]
-    features: Float[np.ndarray, "n dim"]
+DRAWS = 2
+"""Keeps the draws of wrong classes apart from what the loader draws for the same epoch."""
 
 
 def run(folder: RunFolder) -> Iterator[Progress]:
-    """Detects in the samples of a run folder and writes the results into it."""
+    """Detects in the samples of a run folder and writes the results into it.
+
+    A folder with a checkpoint goes on from there, to the same scores.
+    """
     started = time.monotonic()
     task = folder.config()
     settings = Phase1Config.from_json(task["settings"])
@@ -49,164 +43,259 @@ def run(folder: RunFolder) -> Iterator[Progress]:
     samples = samples.filter(pc.equal(samples["split"], "train"))
 
     yield Progress(stage="loading the model")
+    engine = Engine(settings)
     torch.manual_seed(settings.seed)
-    device = find_device(settings.device)
-    detector = build_detector(settings, task["class_names"]).to(device)
-    loader = ImageLoader(
-        Path(task["root"]),
-        samples["file_name"].to_pylist(),
-        image_size=detector.clip.image_size,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        device=device,
+    detector = build_detector(settings, task["class_names"]).to(engine.device)
+    images = open_images(
+        folder, samples, image_size=detector.clip.image_size, engine=engine, settings=settings
     )
-    given = torch.from_numpy(samples["given_label"].to_numpy().astype(np.int64)).to(device)
-    meter = Meter(loader.n_images * (settings.epochs + 1))
-    yield from train(detector, loader, given, settings=settings, meter=meter)
-    scores = yield from score(detector, loader, given, meter=meter)
-    _write_results(folder, detector, samples, scores)
+    given = torch.from_numpy(samples["given_label"].to_numpy().astype(np.int64)).to(engine.device)
+    detection = Detection(detector, given, engine=engine, settings=settings)
+    scores = yield from detection.run(images, folder)
+    unreadable = engine.gather(list(images.unreadable.items()))
+    engine.close()
+    if not engine.is_first:
+        return
+    results = detection.results(scores, samples)
+    for name, table in results.items():
+        folder.write_table(name, table)
+    with folder.writing("detector.safetensors") as path:
+        save_file(_learned(detector), path)
+    p_clean = results["scores.parquet"]["p_clean"].to_numpy()
     folder.write_json(
         "report.json",
         {
-            "n_scored": len(scores.rows),
-            "n_flagged": int((scores.p_clean <= 0.5).sum()),
+            "n_scored": len(p_clean),
+            "n_flagged": int((p_clean <= 0.5).sum()),
             "unreadable": [
-                {"file_name": name, "problem": problem}
-                for name, problem in loader.unreadable.items()
+                {"file_name": name, "problem": problem} for name, problem in sorted(unreadable)
             ],
             "model": settings.model,
-            "device": str(device),
+            "device": str(engine.device),
+            "precision": engine.precision,
             "seconds": time.monotonic() - started,
         },
     )
+    checkpoint.drop(folder)
 
 
 def build_detector(settings: Phase1Config, class_names: Sequence[str]) -> Detector:
     """The detector that `settings` describe, untrained."""
-    return Detector(
-        clip.load(settings.model, settings.pretrained),
-        [name.replace("_", " ") for name in class_names],
-        n_context=settings.n_context,
-        has_class_contexts=settings.has_class_contexts,
-        vpt_tokens=settings.vpt_tokens,
-    )
+    model = clip.load(settings.model, settings.pretrained)
+    detector = Detector(model, [name.replace("_", " ") for name in class_names], settings)
+    if settings.is_compiled:
+        model.compile_towers()
+    return detector
 
 
-def train(
-    detector: Detector,
-    loader: ImageLoader,
-    given: Int[Tensor, " n_samples"],
-    *,
-    settings: Phase1Config,
-    meter: Meter,
-) -> Iterator[Progress]:
-    """Trains the detector in place on the given labels of the loader's images."""
-    random = torch.Generator().manual_seed(settings.seed)
+class DualPromptObjective:
+    """L = L_dp + L_sim over the batches of a training, and what it thought of each sample.
 
-    def is_warmup(epoch: int) -> bool:
-        return epoch <= settings.warmup_epochs
-
-    def loss_of(batch: Batch, epoch: int) -> Tensor:
-        labels = given[batch.rows]
-        logits = detector(batch.images)
-        complementary = losses.complementary_labels(
-            labels, n_classes=logits.pos.shape[1], generator=random
-        )
-        return step_loss(logits, labels, complementary, is_warmup=is_warmup(epoch))
-
-    yield from fit(
-        [one for one in detector.parameters() if one.requires_grad],
-        loss_of,
-        loader,
-        schedule=Schedule(
-            epochs=settings.epochs,
-            learning_rate=settings.learning_rate,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-        ),
-        stage_of=lambda epoch: "warm-up" if is_warmup(epoch) else "training",
-        meter=meter,
-    )
-
-
-def step_loss(
-    logits: DualLogits,
-    given: Int[Tensor, " batch"],
-    complementary: Int[Tensor, " batch"],
-    *,
-    is_warmup: bool,
-) -> Float[Tensor, ""]:
-    """L = L_dp + L_sim of one batch; in the warm-up every given label counts as clean."""
-    is_clean = losses.p_clean(logits.pos, logits.neg, given).detach() > 0.5
-    if is_warmup:
-        is_clean = torch.ones_like(is_clean)
-    believed = losses.believed_labels(logits.pos, given, is_clean)
-    return losses.dual_prompt_loss(
-        logits.pos, logits.neg, believed, complementary
-    ) + losses.alignment_loss(logits.pos, given, is_clean)
-
-
-def score(
-    detector: Detector,
-    loader: ImageLoader,
-    given: Int[Tensor, " n_samples"],
-    *,
-    meter: Meter,
-) -> Generator[Progress, None, Scores]:
-    """Scores every readable image once, without augmentation.
-
-    # Differs from DeFT: the reference keeps the selection made under augmentation during the last
-    # training epoch; a separate pass gives the same image the same score every time.
+    L_dp is a mean over the batch, L_sim over the samples selected in it. Their gradients go to
+    different parameters, so that L_sim's can be scaled when the number of selected samples of the
+    whole batch is known: how a batch is cut up, or shared by processes, changes nothing.
     """
-    scale = detector.clip.logit_scale
-    parts: list[tuple[np.ndarray, ...]] = []
-    with torch.no_grad():
-        text = detector.text_features()
-    for batch in loader.in_order():
-        with torch.no_grad():
-            features = detector.clip.encode_image(batch.images)
-            logits = detector.compare(features, text)
-        p_clean = losses.p_clean(logits.pos, logits.neg, given[batch.rows])
-        columns = (batch.rows, p_clean, logits.pos / scale, logits.neg / scale, features)
-        parts.append(tuple(column.cpu().numpy() for column in columns))
-        if meter.add(len(batch.rows)):
-            yield meter.progress("scoring")
-    return Scores(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def __init__(
+        self,
+        detector: Detector,
+        module: nn.Module,
+        given: Int[Tensor, " n"],
+        *,
+        engine: Engine,
+        settings: Phase1Config,
+    ) -> None:
+        self._module = module
+        self._aligned = detector.aligned_parameters()
+        self._n_classes = len(detector.prompts.ends)
+        self._given = given
+        self._engine = engine
+        self._settings = settings
+        self._draws = torch.empty(0)
+        self._gaps, self._margins = torch.zeros((2, len(given)), device=given.device)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Draws the wrong classes of the epoch and forgets the last one's trace."""
+        random = np.random.default_rng([self._settings.seed, epoch, DRAWS])
+        steps = random.integers(
+            1, self._n_classes, (len(self._given), self._settings.n_complementary)
+        )
+        self._draws = (torch.from_numpy(steps).to(self._given.device) + self._given[:, None]) % (
+            self._n_classes
+        )
+        self._gaps.zero_()
+        self._margins.zero_()
+
+    def trace(self) -> Float[np.ndarray, "two n"]:
+        """pos_y - neg_y and the margin of every sample as it came up in this epoch."""
+        return self._engine.total(torch.stack([self._gaps, self._margins])).cpu().numpy()
+
+    def begin_batch(self) -> None:
+        zero = torch.zeros((), device=self._given.device)
+        self._dual, self._alignment, self._n_selected = zero, zero.clone(), zero.clone()
+
+    def loss(self, part: Batch, epoch: int) -> Float[Tensor, ""]:
+        labels, settings = self._given[part.rows], self._settings
+        logits = self._module(part.images)
+        pos, neg = logits.pos.float(), logits.neg.float()
+        is_warmup = epoch <= settings.warmup_epochs
+        is_real_noise = settings.recipe == "real-noise"
+
+        selected = losses.is_selected(pos, neg, labels, must_be_likeliest=is_real_noise)
+        aligned_on = torch.ones_like(selected) if is_warmup else selected
+        terms = losses.symmetric_losses if is_warmup and is_real_noise else losses.alignment_losses
+        believes_all = epoch <= 1 if is_real_noise else is_warmup
+        believed = labels if believes_all else losses.believed_labels(pos, labels, selected)
+
+        alignment = (terms(pos, labels) * aligned_on).sum()
+        dual = losses.dual_prompt_losses(pos, neg, believed, self._draws[part.rows]).sum()
+        self._n_selected += aligned_on.sum()
+        self._dual += dual.detach()
+        self._alignment += alignment.detach()
+        self._gaps[part.rows] = (pos - neg).gather(1, labels[:, None]).squeeze(1).detach()
+        self._margins[part.rows] = losses.label_margins(pos, labels).detach()
+        return dual + alignment
+
+    def end_batch(self, n_in_all: int) -> Float[Tensor, ""]:
+        sums = torch.stack([self._dual, self._alignment, self._n_selected])
+        dual, alignment, n_selected = self._engine.total(sums)
+        # Differs from DeFT: an empty selection trains nothing instead of giving NaN.
+        n_selected = n_selected.clamp(min=1)
+        for parameter in self._aligned:
+            if parameter.grad is not None:
+                parameter.grad.mul_(n_in_all / n_selected)
+        return dual / n_in_all + alignment / n_selected
 
 
-def score_table(scores: Scores, samples: pa.Table) -> pa.Table:
-    """One row a scored sample, as the store imports it; similarities are cosines."""
-    n = np.arange(len(scores.rows))
-    table = samples.take(pa.array(scores.rows))
-    given = table["given_label"].to_numpy()
-    top = np.argsort(-scores.pos_sims, axis=1, kind="stable")[:, :N_TOP]
-    predicted = top[:, 0]
-    return pa.table(
-        {
-            "sample_id": table["sample_id"],
-            "p_clean": scores.p_clean.astype(np.float32),
-            "pos_sim": scores.pos_sims[n, given].astype(np.float32),
-            "neg_sim": scores.neg_sims[n, given].astype(np.float32),
-            "predicted_label": predicted.astype(np.int32),
-            "predicted_pos_sim": scores.pos_sims[n, predicted].astype(np.float32),
-            "predicted_neg_sim": scores.neg_sims[n, predicted].astype(np.float32),
-            "top_labels": list(top.astype(np.int32)),
-            "top_pos_sims": list(np.take_along_axis(scores.pos_sims, top, 1).astype(np.float32)),
-            "top_neg_sims": list(np.take_along_axis(scores.neg_sims, top, 1).astype(np.float32)),
+class Detection:
+    """The training of a detector and the scores it comes to.
+
+    With nothing to learn on the image side, images are encoded once and the prompts are trained on
+    their features.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        given: Int[Tensor, " n"],
+        *,
+        engine: Engine,
+        settings: Phase1Config,
+    ) -> None:
+        self._detector = detector
+        self._given = given
+        self._engine = engine
+        self._settings = settings
+        self._encodes_once = settings.image_side == "none"
+        self._traces: list[Float[np.ndarray, "two n"]] = []
+
+    def run(self, images: ImageLoader, folder: RunFolder) -> Generator[Progress, None, ScoreWriter]:
+        """The scores of all readable images, after training from the last checkpoint on."""
+        n_passes = self._settings.epochs + 1 + self._encodes_once
+        meter = Meter(images.n_images * n_passes)
+        loader: Loader = images
+        if self._encodes_once:
+            loader = yield from self._encode(images, meter=meter)
+        yield from self._train(loader, folder, meter=meter)
+        return (yield from self._score(loader, folder, meter=meter))
+
+    def results(self, scores: ScoreWriter, samples: pa.Table) -> Mapping[str, pa.Table]:
+        """The tables of a finished run by the name of their file."""
+        traces = np.stack(self._traces, axis=1)
+        return {
+            "scores.parquet": scores.table(samples, traces=traces),
+            "traces.parquet": trace_table(samples, traces),
         }
-    )
+
+    def _train(self, loader: Loader, folder: RunFolder, *, meter: Meter) -> Iterator[Progress]:
+        settings, engine, detector = self._settings, self._engine, self._detector
+        module = engine.prepare(PromptsAlone(detector) if self._encodes_once else detector)
+        objective = DualPromptObjective(
+            detector, module, self._given, engine=engine, settings=settings
+        )
+        training = Training(
+            detector,
+            objective,
+            engine=engine,
+            settings=settings,
+            stage_of=lambda epoch: "warm-up" if epoch <= settings.warmup_epochs else "training",
+            meter=meter,
+        )
+        saved = checkpoint.load(folder, device=engine.device)
+        if saved:
+            training.restore(saved["training"])
+            self._traces = list(saved["traces"].cpu().numpy())
+            meter.skip(loader.n_images * len(self._traces))
+        for epoch in range(len(self._traces) + 1, settings.epochs + 1):
+            objective.begin_epoch(epoch)
+            yield from training.epoch(epoch, loader)
+            self._traces.append(objective.trace())
+            if engine.is_first:
+                traces = torch.from_numpy(np.stack(self._traces))
+                checkpoint.save(folder, {"training": training.state(), "traces": traces})
+
+    def _encode(
+        self, images: ImageLoader, *, meter: Meter
+    ) -> Generator[Progress, None, FeatureLoader]:
+        rows, features = [], []
+        for batch in images.in_order():
+            rows.append(batch.rows.cpu())
+            features.append(self._features(batch.images).cpu())
+            if meter.add(batch.n_in_all):
+                yield meter.progress("encoding")
+        parts = self._engine.gather([(torch.cat(rows), torch.cat(features))])
+        return FeatureLoader(
+            torch.cat([rows for rows, _ in parts]),
+            torch.cat([features for _, features in parts]),
+            n_images=images.n_images,
+            batch_size=self._settings.batch_size,
+            seed=self._settings.seed,
+            device=self._engine.device,
+            share=self._engine.share,
+        )
+
+    def _score(
+        self, loader: Loader, folder: RunFolder, *, meter: Meter
+    ) -> Generator[Progress, None, ScoreWriter]:
+        """Scores every readable image once, without augmentation.
+
+        # Differs from DeFT: the reference keeps the selection made under augmentation during the
+        # last training epoch; a separate pass gives the same image the same score every time.
+        """
+        with torch.no_grad():
+            text = self._detector.text_features()
+        writer = ScoreWriter(folder, n=loader.n_images, dim=text.pos.shape[1])
+        with writer.open() if self._engine.is_first else nullcontext():
+            for batch in loader.in_order():
+                features = batch.images if self._encodes_once else self._features(batch.images)
+                with torch.no_grad():
+                    columns = self._columns(batch.rows, self._detector.compare(features, text))
+                parts = self._engine.gather([(columns, features.cpu().numpy())])
+                if self._engine.is_first:
+                    writer.add(parts)
+                if meter.add(batch.n_in_all):
+                    yield meter.progress("scoring")
+        return writer
+
+    @torch.no_grad()
+    def _features(self, images: Real[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch dim"]:
+        with self._engine.autocast():
+            return self._detector.clip.encode_image(images)
+
+    def _columns(self, rows: Int[Tensor, " batch"], logits: DualLogits) -> Columns:
+        given, scale = self._given[rows], self._detector.clip.logit_scale
+        return score_columns(
+            rows.cpu().numpy(),
+            given.cpu().numpy(),
+            p_clean=losses.p_clean(logits.pos, logits.neg, given).cpu().numpy(),
+            pos_sims=(logits.pos / scale).cpu().numpy(),
+            neg_sims=(logits.neg / scale).cpu().numpy(),
+        )
 
 
-def _write_results(
-    folder: RunFolder, detector: Detector, samples: pa.Table, scores: Scores
-) -> None:
-    learned = {
+def _learned(detector: Detector) -> dict[str, Tensor]:
+    return {
         name: value.detach().cpu().contiguous()
         for name, value in detector.named_parameters()
         if value.requires_grad
     }
-    with folder.writing("detector.safetensors") as path:
-        save_file(learned, path)
-    with folder.writing("features.npy") as path, path.open("wb") as file:
-        np.save(file, scores.features.astype(np.float16))
-    folder.write_table("scores.parquet", score_table(scores, samples))

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Real
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,8 +22,9 @@ from torch.nn import functional as F
 from deft_core import clip
 from deft_core.config import Phase2Config
 from deft_core.errors import RunError
+from deft_core.loading import Batch, ImageLoader
 from deft_core.run_folder import Progress, RunFolder
-from deft_core.training import Batch, ImageLoader, Meter, Schedule, find_device, fit
+from deft_core.training import Engine, Meter, Training, open_images
 
 
 class Classifier(nn.Module):
@@ -39,7 +39,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(self.tower.proj.shape[0], n_classes)
         self.tower.proj = None
 
-    def forward(self, images: UInt8[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch n_cls"]:
+    def forward(self, images: Real[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch n_cls"]:
         return self.head(self.tower(self.normalise(images)))
 
 
@@ -54,7 +54,7 @@ def run(folder: RunFolder) -> Iterator[Progress]:
     n_classes = len(task["class_names"])
     n_passes = settings.epochs * (len(curated) + len(train) * settings.has_baseline)
     meter = Meter(n_passes + len(test) * (1 + settings.has_baseline) + len(train))
-    adapt = Adaptation(Path(task["root"]), settings, n_classes=n_classes, meter=meter)
+    adapt = Adaptation(folder, settings, n_classes=n_classes, meter=meter)
 
     baseline = None
     if settings.has_baseline:
@@ -64,6 +64,9 @@ def run(folder: RunFolder) -> Iterator[Progress]:
     on_curated = yield from adapt.fine_tune(curated, "curated_label", stage="on the curated set")
     result = yield from adapt.test(on_curated, test)
     predictions = yield from adapt.predict(on_curated, train)
+    adapt.engine.close()
+    if not adapt.engine.is_first:
+        return
 
     with folder.writing("model.safetensors") as path:
         save_file(
@@ -83,7 +86,7 @@ def run(folder: RunFolder) -> Iterator[Progress]:
                 for name, problem in adapt.unreadable.items()
             ],
             "model": settings.model,
-            "device": str(adapt.device),
+            "device": str(adapt.engine.device),
             "seconds": time.monotonic() - started,
         },
     )
@@ -102,13 +105,36 @@ def _parts(samples: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table]:
     return train, test, curated
 
 
+class CrossEntropyObjective:
+    """The mean cross-entropy of a classifier's logits with some labels."""
+
+    def __init__(self, module: nn.Module, labels: Int[Tensor, " n"], *, engine: Engine) -> None:
+        self._module = module
+        self._labels = labels
+        self._engine = engine
+
+    def begin_batch(self) -> None:
+        self._sum = torch.zeros((), device=self._labels.device)
+
+    def loss(self, part: Batch, _epoch: int) -> Float[Tensor, ""]:
+        logits = self._module(part.images).float()
+        loss = F.cross_entropy(logits, self._labels[part.rows], reduction="sum")
+        self._sum += loss.detach()
+        return loss
+
+    def end_batch(self, n_in_all: int) -> Float[Tensor, ""]:
+        return self._engine.total(self._sum) / n_in_all
+
+
 class Adaptation:
     """What the trainings and tests of one run share."""
 
-    def __init__(self, root: Path, settings: Phase2Config, *, n_classes: int, meter: Meter) -> None:
-        self.device = find_device(settings.device)
+    def __init__(
+        self, folder: RunFolder, settings: Phase2Config, *, n_classes: int, meter: Meter
+    ) -> None:
+        self.engine = Engine(settings)
         self.unreadable: dict[str, str] = {}
-        self._root = root
+        self._folder = folder
         self._settings = settings
         self._n_classes = n_classes
         self._meter = meter
@@ -117,30 +143,24 @@ class Adaptation:
         self, samples: pa.Table, label_column: str, *, stage: str
     ) -> Generator[Progress, None, Classifier]:
         """A classifier trained on every readable sample with the labels of `label_column`."""
-        settings = self._settings
+        settings, engine = self._settings, self.engine
         torch.manual_seed(settings.seed)
         model = clip.load(settings.model, settings.pretrained)
-        classifier = Classifier(model, n_classes=self._n_classes).to(self.device).train()
+        classifier = Classifier(model, n_classes=self._n_classes).to(engine.device).train()
         loader = self._loader(samples, model.image_size)
-        labels = self._labels(samples, label_column)
-
-        def loss_of(batch: Batch, _epoch: int) -> Tensor:
-            return F.cross_entropy(classifier(batch.images), labels[batch.rows])
-
-        yield from fit(
-            classifier.parameters(),
-            loss_of,
-            loader,
-            schedule=Schedule(
-                epochs=settings.epochs,
-                learning_rate=settings.learning_rate,
-                momentum=settings.momentum,
-                weight_decay=settings.weight_decay,
-            ),
+        labels = torch.from_numpy(samples[label_column].to_numpy().astype(np.int64))
+        module = engine.prepare(classifier)
+        training = Training(
+            classifier,
+            CrossEntropyObjective(module, labels.to(engine.device), engine=engine),
+            engine=engine,
+            settings=settings,
             stage_of=lambda _epoch: f"training {stage}",
             meter=self._meter,
         )
-        self.unreadable |= loader.unreadable
+        for epoch in range(1, settings.epochs + 1):
+            yield from training.epoch(epoch, loader)
+        self._note_unreadable(loader)
         return classifier.eval()
 
     def test(
@@ -182,31 +202,35 @@ class Adaptation:
             return rows[0], probabilities[0]
         loader = self._loader(samples, classifier.image_size)
         for batch in loader.in_order():
-            with torch.no_grad():
-                logits = classifier(batch.images)
-            rows.append(batch.rows.cpu().numpy())
-            probabilities.append(logits.softmax(dim=1).cpu().numpy())
-            if self._meter.add(len(batch.rows)):
+            if len(batch.rows):
+                with torch.no_grad(), self.engine.autocast():
+                    logits = classifier(batch.images).float()
+                rows.append(batch.rows.cpu().numpy())
+                probabilities.append(logits.softmax(dim=1).cpu().numpy())
+            if self._meter.add(batch.n_in_all):
                 yield self._meter.progress(stage)
-        self.unreadable |= loader.unreadable
-        return np.concatenate(rows), np.concatenate(probabilities)
+        self._note_unreadable(loader)
+        mine = (np.concatenate(rows), np.concatenate(probabilities))
+        parts = self.engine.gather([mine])
+        every_row = np.concatenate([rows for rows, _ in parts])
+        order = np.argsort(every_row)
+        return every_row[order], np.concatenate([chances for _, chances in parts])[order]
+
+    def _note_unreadable(self, loader: ImageLoader) -> None:
+        self.unreadable |= dict(self.engine.gather(list(loader.unreadable.items())))
 
     def n_readable(self, samples: pa.Table) -> int:
         """How many of the samples could be read, once they have been loaded."""
         return sum(name not in self.unreadable for name in samples["file_name"].to_pylist())
 
     def _loader(self, samples: pa.Table, image_size: int) -> ImageLoader:
-        return ImageLoader(
-            self._root,
-            samples["file_name"].to_pylist(),
+        return open_images(
+            self._folder,
+            samples,
             image_size=image_size,
-            batch_size=self._settings.batch_size,
-            seed=self._settings.seed,
-            device=self.device,
+            engine=self.engine,
+            settings=self._settings,
         )
-
-    def _labels(self, samples: pa.Table, column: str) -> Int[Tensor, " n"]:
-        return torch.from_numpy(samples[column].to_numpy().astype(np.int64)).to(self.device)
 
 
 def macro_f1(predicted: Int[np.ndarray, " n"], true: Int[np.ndarray, " n"]) -> float:

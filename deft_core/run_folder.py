@@ -37,6 +37,7 @@ CONFIG_TYPES = {
     "round": int,
     "created_at": str,
     "root": str,
+    "cache": str,
     "class_names": list,
     "settings": dict,
 }
@@ -61,6 +62,7 @@ class Progress:
     loss: float | None = None
     images_per_second: float | None = None
     seconds_left: float | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,9 @@ SCORES_SCHEMA = pa.schema(
         ("p_clean", pa.float32()),
         ("pos_sim", pa.float32()),
         ("neg_sim", pa.float32()),
+        ("margin", pa.float32()),
+        ("mean_gap", pa.float32()),
+        ("mean_margin", pa.float32()),
         ("predicted_label", pa.int32()),
         ("predicted_pos_sim", pa.float32()),
         ("predicted_neg_sim", pa.float32()),
@@ -47,6 +50,7 @@ SCORES_SCHEMA = pa.schema(
         ("top_neg_sims", pa.list_(pa.float32())),
     ]
 )
+RESUMABLE = ("crashed", "cancelled", "failed")
 RUN_ID = re.compile(r"phase[12]-[0-9]+")
 PROGRAM = (sys.executable, "-m", "deft_core")
 POLL_SECONDS = 0.5
@@ -84,8 +88,11 @@ class RunView:
 class Runs:
     """The runs of a workspace, one at a time."""
 
-    def __init__(self, path: Path, *, store: Store, program: Sequence[str] = PROGRAM) -> None:
+    def __init__(
+        self, path: Path, *, store: Store, cache: Path, program: Sequence[str] = PROGRAM
+    ) -> None:
         self._path = path
+        self._cache = cache
         self._program = program
         self._store = store
         self._lock = threading.RLock()
@@ -95,12 +102,7 @@ class Runs:
         if kind not in CONFIGS or not isinstance(settings, CONFIGS[kind]):
             raise RunError(f'There is no "{kind}" run with {type(settings).__name__}.')
         with self._lock:
-            unfinished = [view for view in self.list() if not view.is_finished]
-            if unfinished:
-                raise RunError(
-                    f"{unfinished[0].run_id} is {unfinished[0].state}; one run works at a time.",
-                    "Wait for it, or cancel it.",
-                )
+            self._refuse_second_run()
             folder = self._prepare(kind, settings=settings)
             self._spawn(folder, kind=kind)
         return folder.run_id
@@ -112,6 +114,22 @@ class Runs:
     def list(self) -> tuple[RunView, ...]:
         """Every run, newest first."""
         return tuple(map(self._view, reversed(self._folders())))
+
+    def resume(self, run_id: str) -> None:
+        """Let a run that ended without a result go on from its last checkpoint."""
+        with self._lock:
+            folder = self._folder(run_id)
+            state = self._state(folder)
+            if state not in RESUMABLE:
+                raise RunError(
+                    f"{run_id} is {state}; only a run that was cut off can go on.",
+                    "Start a new run.",
+                )
+            self._refuse_second_run()
+            kind = folder.config()["kind"]
+            (folder.path / "cancel.json").unlink(missing_ok=True)
+            folder.set_status("queued")
+            self._spawn(folder, kind=kind)
 
     def cancel(self, run_id: str) -> None:
         """Ask a run to stop; the second time it is killed. Nothing happens to a finished one."""
@@ -176,6 +194,7 @@ class Runs:
             "round": n_before + 1 if kind == "phase1" else n_before,
             "created_at": utc_now().isoformat(),
             "root": str(dataset.root),
+            "cache": str(self._cache),
             "class_names": list(dataset.class_names),
             "settings": settings.to_json(),
         }
@@ -183,12 +202,21 @@ class Runs:
         path = self._path / f"{kind}-{self._next_number():03d}"
         return RunFolder.create(path, config=config, samples=_run_samples(self._store.samples()))
 
+    def _refuse_second_run(self) -> None:
+        unfinished = [view for view in self.list() if not view.is_finished]
+        if unfinished:
+            raise RunError(
+                f"{unfinished[0].run_id} is {unfinished[0].state}; one run works at a time.",
+                "Wait for it, or cancel it.",
+            )
+
     def _spawn(self, folder: RunFolder, *, kind: str) -> None:
         package_root = str(Path(__file__).resolve().parent.parent)
         search_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
-        with (folder.path / "log.txt").open("wb") as log:
+        program = _launched(self._program, settings=folder.config()["settings"])
+        with (folder.path / "log.txt").open("ab") as log:
             child = subprocess.Popen(
-                [*self._program, kind, "--run", str(folder.path)],
+                [*program, kind, "--run", str(folder.path)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -249,19 +277,33 @@ class Runs:
         )
 
 
+def _launched(program: Sequence[str], *, settings: Mapping[str, Any]) -> Sequence[str]:
+    """The program as it is, or by way of `accelerate launch` when several processes share a run."""
+    n_processes = settings.get("n_processes", 1)
+    if n_processes == 1:
+        return program
+    python, *rest = program
+    options = ["--num_processes", str(n_processes), "--num_machines", "1"]
+    options += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+    options += ["--cpu"] if settings["device"] == "cpu" else []
+    return [python, "-m", "accelerate.commands.launch", *options, *rest]
+
+
 def execute(
     folder: RunFolder, stage: Stage, *, on_progress: Callable[[Progress], None] | None = None
 ) -> None:
     """Work through a stage in this process; the folder's status says how it ended.
 
-    SIGTERM closes the stage at its next report. DeftError is for the user to mend and is kept with
-    its hint; anything else is a bug, leaves its traceback in the log and goes on to the caller.
+    A run that was cut off before goes on. SIGTERM closes the stage at its next report. DeftError is
+    for the user to mend and is kept with its hint; anything else is a bug, leaves its traceback in
+    the log and goes on to the caller.
     """
-    state = folder.status().state
-    if state != "queued":
+    state, other = folder.status().state, _process(folder)
+    if state == "done":
+        raise RunError(f"{folder.run_id} is done.", "Start a new run.")
+    if other and other.pid not in (os.getpid(), os.getppid()):
         raise RunError(
-            f"{folder.run_id} is {state}; only a queued run can be worked through.",
-            "Start a new run.",
+            f"{folder.run_id} is {state} in process {other.pid}.", "Wait for it, or cancel it."
         )
     with _terminations() as is_told_to_stop:
         folder.set_status("running")
@@ -378,6 +420,7 @@ def _run_samples(samples: pa.Table) -> pa.Table:
         {
             "sample_id": samples["sample_id"],
             "file_name": samples["file_name"],
+            "sha256": samples["sha256"],
             "split": samples["split"],
             "given_label": samples["given_label"],
             "curated_label": pa.array(curated, pa.int32(), mask=curated == NO_LABEL),

@@ -61,6 +61,7 @@ def describe(progress: Progress) -> str:
         f"{progress.fraction:.0%}" if progress.total else "",
         f"{progress.images_per_second:.0f} images/s" if progress.images_per_second else "",
         f"{duration(progress.seconds_left)} left" if progress.seconds_left is not None else "",
+        progress.note,
     ]
     return " · ".join(filter(None, parts))
 

@@ -1,28 +1,33 @@
-"""Image loading, the device and the one training loop; it yields progress and owns no files."""
+"""The device, the precision, the processes, and the one training loop."""
 
 from __future__ import annotations
 
 import math
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
-from jaxtyping import Int, UInt8
-from PIL import Image
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from accelerate.utils.memory import should_reduce_batch_size
+from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
-from deft_core.errors import ConfigError, DataError, RunError
-from deft_core.pictures import open_picture
-from deft_core.run_folder import Progress
+from deft_core.config import TrainingConfig
+from deft_core.errors import ConfigError, RunError
+from deft_core.loading import Batch, ImageLoader, Share
+from deft_core.run_folder import Progress, RunFolder
+from deft_core.squares import open_squares
 
 REPORT_EVERY_SECONDS = 0.5
-SMALLEST_CROP = 0.7
-MOST_WORKERS = 8
+MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+T = TypeVar("T")
 
 
 def find_device(name: str) -> torch.device:
@@ -42,157 +47,62 @@ def find_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def n_cores() -> int:
-    """How many cores this process may use, which can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Some images and the rows of the loader's table that they come from."""
-
-    images: UInt8[Tensor, "batch 3 size size"]
-    rows: Int[Tensor, " batch"]
-
-
-class ImageLoader:
-    """Batches of the images at `root / file_names[row]`, decoded in worker processes.
-
-    An image that cannot be read is left out of its batch and named in `unreadable`.
-    """
-
-    def __init__(
-        self,
-        root: Path,
-        file_names: Sequence[str],
-        *,
-        image_size: int,
-        batch_size: int,
-        seed: int,
-        device: torch.device,
-    ) -> None:
-        self.n_images = len(file_names)
-        self.unreadable: dict[str, str] = {}
-        self._file_names = file_names
-        self._device = device
-        self._order = _Order(self.n_images, seed=seed)
-        self._loader = DataLoader(
-            _Images(root, file_names, image_size=image_size, seed=seed),
-            batch_size=batch_size,
-            sampler=self._order,
-            num_workers=min(MOST_WORKERS, n_cores()),
-            collate_fn=_collate,
-            persistent_workers=True,
-            pin_memory=device.type == "cuda",
+def find_precision(name: str, device: torch.device) -> str:
+    """The named precision; `auto` takes bf16, else fp16 on a GPU and fp32 elsewhere."""
+    if name == "fp16" and device.type != "cuda":
+        raise ConfigError(
+            f'The precision "fp16" needs an NVIDIA GPU; this run is on "{device.type}".',
+            'Choose "auto", "fp32" or "bf16".',
         )
-
-    def shuffled(self, epoch: int) -> Iterator[Batch]:
-        """Every image once, in an order and with crops and flips that depend on seed and epoch."""
-        return self._batches(epoch)
-
-    def in_order(self) -> Iterator[Batch]:
-        """Every image once, in the table's order and without augmentation."""
-        return self._batches(None)
-
-    def _batches(self, epoch: int | None) -> Iterator[Batch]:
-        self._order.epoch = epoch
-        for images, rows, problems in self._loader:
-            for row, problem in problems:
-                self.unreadable[self._file_names[row]] = problem
-            if len(rows):
-                yield Batch(
-                    images.to(self._device, non_blocking=True),
-                    rows.to(self._device, non_blocking=True),
-                )
+    if name != "auto":
+        return name
+    if device.type != "cuda":
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
 
 
-Key = tuple[int | None, int]
+class Engine:
+    """This process's part of a run: its device, its precision, and the other processes.
 
-
-class _Order:
-    """The keys (epoch, row) of one pass; no epoch means in order and without augmentation."""
-
-    def __init__(self, n_images: int, *, seed: int) -> None:
-        self.epoch: int | None = None
-        self._n_images = n_images
-        self._seed = seed
-
-    def __iter__(self) -> Iterator[Key]:
-        rows = np.arange(self._n_images)
-        if self.epoch is not None:
-            np.random.default_rng([self._seed, self.epoch]).shuffle(rows)
-        return ((self.epoch, int(row)) for row in rows)
-
-    def __len__(self) -> int:
-        return self._n_images
-
-
-class _Images(Dataset[tuple[int, np.ndarray | str]]):
-    """Decoded squares of `image_size` pixels, or the reason why a file cannot be read."""
-
-    def __init__(
-        self, root: Path, file_names: Sequence[str], *, image_size: int, seed: int
-    ) -> None:
-        self._root = root
-        self._file_names = file_names
-        self._size = image_size
-        self._seed = seed
-
-    def __getitem__(self, key: Key) -> tuple[int, np.ndarray | str]:
-        epoch, row = key
-        try:
-            picture = open_picture(self._root / self._file_names[row], at_least=2 * self._size)
-        except DataError as error:
-            return row, error.message
-        if epoch is None:
-            square = centre_square(picture, self._size)
-        else:
-            random = np.random.default_rng([self._seed, epoch, row])
-            square = random_square(picture, self._size, random)
-        return row, np.asarray(square)
-
-
-def centre_square(picture: Image.Image, size: int) -> Image.Image:
-    """The largest centred square, as `size` by `size` pixels: CLIP's own preprocessing."""
-    side = min(picture.size)
-    left, top = (picture.width - side) / 2, (picture.height - side) / 2
-    return _cut(picture, (left, top, left + side, top + side), size)
-
-
-def random_square(picture: Image.Image, size: int, random: np.random.Generator) -> Image.Image:
-    """A random part as `size` by `size` pixels, half of them mirrored.
-
-    The part has 70 to 100 % of the area of the largest square and sides of 3:4 to 4:3, so that
-    training stretches nothing more than that, however long the picture is.
-
-    # Differs from DeFT: the reference pads and crops CIFAR by an eighth; others differ again.
+    Started by `accelerate launch`, a run has several processes, which share each batch; else it
+    has one.
     """
-    side = min(picture.size) * math.sqrt(random.uniform(SMALLEST_CROP, 1))
-    stretch = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)) / 2)
-    width = min(picture.width, side * stretch)
-    height = min(picture.height, side / stretch)
-    left = random.uniform(0, picture.width - width)
-    top = random.uniform(0, picture.height - height)
-    square = _cut(picture, (left, top, left + width, top + height), size)
-    return square.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if random.random() < 0.5 else square
 
+    def __init__(self, settings: TrainingConfig) -> None:
+        device = find_device(settings.device)
+        self.precision = find_precision(settings.precision, device)
+        self._accelerator = Accelerator(
+            cpu=device.type == "cpu", mixed_precision=MIXED_PRECISION[self.precision]
+        )
+        self.device: torch.device = self._accelerator.device
+        self.is_first: bool = self._accelerator.is_main_process
+        self.share = Share(self._accelerator.process_index, self._accelerator.num_processes)
 
-def _cut(picture: Image.Image, box: tuple[float, float, float, float], size: int) -> Image.Image:
-    return picture.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=2.0)
+    def close(self) -> None:
+        """Part from the other processes."""
+        self._accelerator.end_training()
 
+    def prepare(self, *parts: Any) -> Any:
+        """A module or an optimiser as this process has to call it."""
+        return self._accelerator.prepare(*parts)
 
-def _collate(
-    items: list[tuple[int, np.ndarray | str]],
-) -> tuple[Tensor, Tensor, list[tuple[int, str]]]:
-    readable = [(row, one) for row, one in items if not isinstance(one, str)]
-    problems = [(row, one) for row, one in items if isinstance(one, str)]
-    rows = torch.tensor([row for row, _ in readable], dtype=torch.long)
-    if not readable:
-        return torch.empty(0), rows, problems
-    images = torch.from_numpy(np.stack([one for _, one in readable]))
-    return images.permute(0, 3, 1, 2).contiguous(), rows, problems
+    def autocast(self) -> AbstractContextManager[None]:
+        return self._accelerator.autocast()
+
+    def backward(self, loss: Tensor) -> None:
+        self._accelerator.backward(loss)
+
+    def first_before_others(self) -> AbstractContextManager[None]:
+        """A block that the first process has left before the others enter it."""
+        return self._accelerator.main_process_first()
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum over all processes."""
+        return self._accelerator.reduce(value, "sum")
+
+    def gather(self, values: list[T]) -> list[T]:
+        """The values of all processes, in their order."""
+        return gather_object(values)
 
 
 class Meter:
@@ -200,9 +110,15 @@ class Meter:
 
     def __init__(self, total: int) -> None:
         self._total = total
+        self._skipped = 0
         self._done = 0
         self._started = time.monotonic()
         self._reported = -math.inf
+        self.note = ""
+
+    def skip(self, n_images: int) -> None:
+        """Count images that were done before this process began."""
+        self._skipped += n_images
 
     def add(self, n_images: int) -> bool:
         """Whether a report is due now that `n_images` more are done."""
@@ -213,75 +129,214 @@ class Meter:
             self._reported = now
         return is_due
 
-    def progress(self, stage: str, **details: object) -> Progress:
+    def progress(self, stage: str, **details: Any) -> Progress:
         speed = self._done / max(time.monotonic() - self._started, 1e-9)
+        done = self._skipped + self._done
         return Progress(
             stage=stage,
-            done=self._done,
+            done=done,
             total=self._total,
-            fraction=self._done / max(self._total, 1),
+            fraction=done / max(self._total, 1),
             images_per_second=speed,
-            seconds_left=(self._total - self._done) / max(speed, 1e-9),
-            **details,  # type: ignore[arg-type]
+            seconds_left=(self._total - done) / max(speed, 1e-9),
+            note=self.note,
+            **details,
         )
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """SGD with momentum; the learning rate falls by a cosine, one step an epoch."""
-
-    epochs: int
-    learning_rate: float
-    momentum: float
-    weight_decay: float
-
-
-def fit(
-    parameters: Iterable[nn.Parameter],
-    loss_of: Callable[[Batch, int], Tensor],
-    loader: ImageLoader,
+def open_images(
+    folder: RunFolder,
+    samples: pa.Table,
     *,
-    schedule: Schedule,
-    stage_of: Callable[[int], str],
-    meter: Meter,
-) -> Iterator[Progress]:
-    """Trains `parameters` in place on `loss_of(batch, epoch)`; epochs count from 1.
-
-    Raises RunError when the loss is no longer a number.
-    """
-    optimiser = torch.optim.SGD(
-        parameters,
-        lr=schedule.learning_rate,
-        momentum=schedule.momentum,
-        weight_decay=schedule.weight_decay,
+    image_size: int,
+    engine: Engine,
+    settings: TrainingConfig,
+) -> ImageLoader:
+    """A loader of some of the run's samples, by way of the squares that its workspace keeps."""
+    task, every = folder.config(), folder.samples()
+    squares = None
+    if settings.keeps_squares:
+        with engine.first_before_others():
+            squares = open_squares(
+                Path(task["cache"]),
+                every["sha256"].to_pylist(),
+                size=image_size,
+                is_first=engine.is_first,
+            )
+    return ImageLoader(
+        Path(task["root"]),
+        samples["file_name"].to_pylist(),
+        image_size=image_size,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        device=engine.device,
+        share=engine.share,
+        squares=squares,
+        places=pc.index_in(samples["sample_id"], every["sample_id"]).to_numpy(),
     )
-    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, schedule.epochs)
-    for epoch in range(1, schedule.epochs + 1):
-        sum_of_losses, n_seen = torch.zeros(()), 0
-        for batch in loader.shuffled(epoch):
-            loss = loss_of(batch, epoch)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            sum_of_losses = sum_of_losses.to(loss.device) + loss.detach() * len(batch.rows)
-            n_seen += len(batch.rows)
-            if meter.add(len(batch.rows)):
-                yield meter.progress(
-                    stage_of(epoch),
-                    epoch=epoch,
-                    epochs=schedule.epochs,
-                    loss=finite(sum_of_losses / n_seen, epoch),
+
+
+@runtime_checkable
+class Loader(Protocol):
+    """Where batches come from: images or features that were encoded before."""
+
+    n_images: int
+
+    def shuffled(self, epoch: int) -> Iterator[Batch]: ...
+
+    def in_order(self) -> Iterator[Batch]: ...
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What a training minimises, in terms that do not depend on how a batch is cut up."""
+
+    def begin_batch(self) -> None:
+        """A new batch comes, or the last one once more in smaller parts."""
+
+    def loss(self, part: Batch, epoch: int) -> Float[Tensor, ""]:
+        """The sum of the losses of a part of the batch, to be divided by the size of the batch."""
+
+    def end_batch(self, n_in_all: int) -> Float[Tensor, ""]:
+        """The loss of the whole batch, once the gradients of all its parts are there."""
+
+
+State = dict[str, Any]
+
+
+class Training:
+    """Stochastic gradient descent with momentum on `module`'s learnable parameters.
+
+    The learning rate falls by a cosine, one step an epoch. A batch that the memory does not hold
+    is worked through in parts; the gradient is that of the whole batch.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        objective: Objective,
+        *,
+        engine: Engine,
+        settings: TrainingConfig,
+        stage_of: Callable[[int], str],
+        meter: Meter,
+    ) -> None:
+        self._engine = engine
+        self._objective = objective
+        self._settings = settings
+        self._stage_of = stage_of
+        self._meter = meter
+        self._parameters = [one for one in module.parameters() if one.requires_grad]
+        self._optimiser = engine.prepare(
+            torch.optim.SGD(
+                self._parameters,
+                lr=settings.learning_rate,
+                momentum=settings.momentum,
+                weight_decay=settings.weight_decay,
+                fused=engine.device.type in ("cpu", "cuda"),
+            )
+        )
+        self._part_size = settings.part_size or settings.batch_size
+
+    def state(self) -> State:
+        """All that the next epoch needs to know of the epochs before."""
+        return {
+            "parameters": [one.detach() for one in self._parameters],
+            "optimiser": self._optimiser.state_dict(),
+            "part_size": self._part_size,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Be where the training was that this state is of."""
+        with torch.no_grad():
+            for mine, saved in zip(self._parameters, state["parameters"], strict=True):
+                mine.copy_(saved)
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._part_size = state["part_size"]
+
+    def epoch(self, number: int, loader: Loader) -> Iterator[Progress]:
+        """One pass over the images, the `number`th, counted from 1.
+
+        Raises RunError when no image can be read or the loss is no longer a number.
+        """
+        self._set_learning_rate(number)
+        sum_of_losses, n_seen = torch.zeros((), device=self._engine.device), 0
+        n_readable = torch.zeros((), device=self._engine.device)
+        for batch in loader.shuffled(number):
+            if len(batch.rows) == 0:
+                self._refuse_alone()
+                continue
+            self._optimiser.zero_grad(set_to_none=True)
+            self._find_gradients(batch, number)
+            loss = self._objective.end_batch(batch.n_in_all)
+            self._optimiser.step()
+            sum_of_losses += loss.detach() * batch.n_in_all
+            n_seen += batch.n_in_all
+            n_readable += len(batch.rows)
+            if self._meter.add(batch.n_in_all):
+                yield self._meter.progress(
+                    self._stage_of(number),
+                    epoch=number,
+                    epochs=self._settings.epochs,
+                    loss=_finite(sum_of_losses / n_seen, number),
                 )
-        if n_seen == 0:
+        if self._engine.total(n_readable) == 0:
             raise RunError(
                 "None of the training images can be read.",
                 "Is the folder of the data set still where it was ingested from?",
             )
-        finite(sum_of_losses, epoch)
-        cosine.step()
+        _finite(sum_of_losses, number)
+
+    def _set_learning_rate(self, epoch: int) -> None:
+        done = (epoch - 1) / self._settings.epochs
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._settings.learning_rate * (1 + math.cos(math.pi * done)) / 2
+
+    def _find_gradients(self, batch: Batch, epoch: int) -> None:
+        """Gradients of the mean loss of the batch, in parts small enough for the memory."""
+        n_processes = self._engine.share.n_processes
+        while True:
+            self._objective.begin_batch()
+            try:
+                for part in batch.split(self._part_size):
+                    with self._engine.autocast():
+                        loss = self._objective.loss(part, epoch)
+                    # The processes' gradients are averaged; their sum is wanted.
+                    self._engine.backward(loss * (n_processes / batch.n_in_all))
+            except RuntimeError as error:
+                if not should_reduce_batch_size(error):
+                    raise
+                self._halve_parts(error)
+                self._optimiser.zero_grad(set_to_none=True)
+            else:
+                return
+
+    def _refuse_alone(self) -> None:
+        """RunError where other processes would wait for this one's part of a batch for ever."""
+        if self._engine.share.n_processes > 1:
+            raise RunError(
+                "A process cannot read any image of its part of a batch.",
+                "Run in one process to see which images are missing.",
+            )
+
+    def _halve_parts(self, error: RuntimeError) -> None:
+        if self._part_size == 1 or self._engine.share.n_processes > 1:
+            raise RunError(
+                f"The memory of {self._engine.device} does not hold {self._part_size} "
+                f"{'image' if self._part_size == 1 else 'images'} in training.",
+                "Choose a smaller part_size, a smaller model, or fewer visual prompt tokens.",
+            ) from error
+        full = self._part_size
+        self._part_size = math.ceil(full / 2)
+        self._meter.note = (
+            f"The memory does not hold {full} images at once: batches are worked through in parts "
+            f"of {self._part_size}."
+        )
+        if self._engine.device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
-def finite(sum_of_losses: Tensor, epoch: int) -> float:
+def _finite(sum_of_losses: Tensor, epoch: int) -> float:
     """The loss as a number; RunError if it is none."""
     value = float(sum_of_losses)
     if not math.isfinite(value):

@@ -29,7 +29,7 @@ class Workspace:
         self.path = path
         self.store = store
         self.review = Review(store)
-        self.runs = Runs(path / "runs", store=store)
+        self.runs = Runs(path / "runs", store=store, cache=self.cache)
 
     @classmethod
     def open(cls, path: Path) -> Self:

@@ -47,6 +47,7 @@ def make_run(data: Path, tmp_path: Path) -> Callable[..., RunFolder]:
             {
                 "sample_id": pa.array(range(100, 100 + n), pa.int32()),
                 "file_name": [f"{i:02d}.png" for i in range(n)],
+                "sha256": [f"{i:064x}" for i in range(n)],
                 "split": ["train"] * N_TRAIN + ["test"] * N_TEST,
                 "given_label": pa.array(columns.get("given", true), pa.int32()),
                 "curated_label": pa.array(columns.get("curated", true), pa.int32()),
@@ -57,10 +58,11 @@ def make_run(data: Path, tmp_path: Path) -> Callable[..., RunFolder]:
             "round": 1,
             "created_at": "2026-01-02T03:04:05+00:00",
             "root": str(data),
+            "cache": str(tmp_path / "cache"),
             "class_names": CLASS_NAMES,
             "settings": settings,
         }
-        n_runs = len(list(tmp_path.iterdir()))
+        n_runs = len(list(tmp_path.glob("run-*")))
         return RunFolder.create(tmp_path / f"run-{n_runs}", config=config, samples=samples)
 
     return make
@@ -121,6 +123,7 @@ def test_phase_1_finds_the_wrong_labels_of_a_small_demo_set(
         "round": 1,
         "created_at": "2026-01-02T03:04:05+00:00",
         "root": str(demo),
+        "cache": str(tmp_path / "cache"),
         "class_names": list(data.class_names),
         "settings": Phase1Config.from_preset("demo", batch_size=13, device="cpu").to_json(),
     }

@@ -108,6 +108,7 @@ def _m001_initial(connection: Connection) -> None:
         create table scores(
             run integer not null, position integer not null, sample_id integer not null,
             p_clean real not null, pos_sim real not null, neg_sim real not null,
+            margin real not null, mean_gap real not null, mean_margin real not null,
             is_clean boolean not null, predicted_label integer not null,
             predicted_pos_sim real not null, predicted_neg_sim real not null,
             suggested_label integer,
