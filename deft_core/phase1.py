@@ -8,18 +8,18 @@ where the given one is not believed. (DeFT, Wei et al., NeurIPS 2024, section 3.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import nullcontext
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from jaxtyping import Float, Int, Real
+from jaxtyping import Bool, Float, Int, Real
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from deft_core import checkpoint, clip, losses
+from deft_core import checkpoint, clip, evidence, losses
 from deft_core.config import Phase1Config
 from deft_core.detector import Detector, DualLogits, PromptsAlone
 from deft_core.loading import Batch, FeatureLoader, ImageLoader
@@ -56,17 +56,19 @@ def run(folder: RunFolder) -> Iterator[Progress]:
     engine.close()
     if not engine.is_first:
         return
-    results = detection.results(scores, samples)
-    for name, table in results.items():
-        folder.write_table(name, table)
+    table = scores.table(samples, traces=detection.traces)
+    is_clean = table["p_clean"].to_numpy() > 0.5
+    folder.write_table("scores.parquet", table)
+    folder.write_table("traces.parquet", trace_table(samples, detection.traces))
+    yield Progress(stage="finding neighbours", done=1, total=1, fraction=1.0)
+    folder.write_table("neighbours.parquet", _neighbours(folder, samples, table, is_clean=is_clean))
     with folder.writing("detector.safetensors") as path:
         save_file(_learned(detector), path)
-    p_clean = results["scores.parquet"]["p_clean"].to_numpy()
     folder.write_json(
         "report.json",
         {
-            "n_scored": len(p_clean),
-            "n_flagged": int((p_clean <= 0.5).sum()),
+            "n_scored": len(table),
+            "n_flagged": int((~is_clean).sum()),
             "unreadable": [
                 {"file_name": name, "problem": problem} for name, problem in sorted(unreadable)
             ],
@@ -199,13 +201,10 @@ class Detection:
         yield from self._train(loader, folder, meter=meter)
         return (yield from self._score(loader, folder, meter=meter))
 
-    def results(self, scores: ScoreWriter, samples: pa.Table) -> Mapping[str, pa.Table]:
-        """The tables of a finished run by the name of their file."""
-        traces = np.stack(self._traces, axis=1)
-        return {
-            "scores.parquet": scores.table(samples, traces=traces),
-            "traces.parquet": trace_table(samples, traces),
-        }
+    @property
+    def traces(self) -> Float[np.ndarray, "two n_epochs n"]:
+        """What each epoch's training pass thought of each label: pos_y - neg_y and the margin."""
+        return np.stack(self._traces, axis=1)
 
     def _train(self, loader: Loader, folder: RunFolder, *, meter: Meter) -> Iterator[Progress]:
         settings, engine, detector = self._settings, self._engine, self._detector
@@ -299,3 +298,16 @@ def _learned(detector: Detector) -> dict[str, Tensor]:
         for name, value in detector.named_parameters()
         if value.requires_grad
     }
+
+
+def _neighbours(
+    folder: RunFolder, samples: pa.Table, scores: pa.Table, *, is_clean: Bool[np.ndarray, " n"]
+) -> pa.Table:
+    rows = pc.index_in(scores["sample_id"], samples["sample_id"]).to_numpy()
+    return evidence.neighbour_table(
+        scores["sample_id"].to_numpy(),
+        np.load(folder.path / "features.npy")[rows],
+        is_clean=is_clean,
+        given=samples["given_label"].to_numpy()[rows],
+        predicted=scores["predicted_label"].to_numpy(),
+    )

@@ -1,11 +1,15 @@
-"""How well phase 1 finds the wrong labels of the demo set.
+"""How well phase 1 and other detectors find wrong labels whose truth is known.
 
-    python -m tools.bench_detect --seeds 0 1 2 --noise-ratio 0.2
+    python -m tools.bench_detect --noise sym:0.2 sym:0.4 pair:0.2 idn:0.3 --seeds 0 1 2
+    python -m tools.bench_detect --data FOLDER --set model=ViT-B-16 pretrained=openai
 
-One line a seed: precision and recall of the clean selection, AUROC of 1 - p_clean as a detector of
-wrong labels, how often the suggested label is the true one on wrong samples, and, beside it, the F1
-of the selection against that of plain zero-shot label matching (a label is clean if it is CLIP's
-zero-shot guess).
+Without --data a demo set is drawn for each noise and seed; FOLDER is a data set with a truth.csv
+(file_name, true_label). One line a detector: precision, recall and F1 of what it selects as clean,
+AUROC and average precision of its score as a detector of wrong labels, and how often its suggested
+label is the true one on wrong samples. `DeFT` is the paper's clean probability of the last state;
+`mean gap` and `mean margin` average pos_y - neg_y and the margin of the positive prompts over the
+epochs of the same run; `fast` trains the prompts alone. Zero-shot means the prompts "a photo of a"
+and "a drawing of a" without training.
 """
 
 from __future__ import annotations
@@ -13,8 +17,10 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import platform
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,134 +28,176 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 import torch
+from safetensors.torch import load_file
+from sklearn.metrics import average_precision_score, roc_auc_score
 
-from deft_core import clip, phase1, selection
+from deft_core import phase1
 from deft_core.config import Phase1Config
 from deft_core.demo import write_demo
 from deft_core.ingest import Ingested, read_source
+from deft_core.loading import n_cores
 from deft_core.run_folder import RunFolder
-from deft_core.training import ImageLoader
+from tools import baselines
+from tools.baselines import Detected
 
-COLUMNS = ("noise", "seed", "precision", "recall", "F1", "F1 zero-shot", "AUROC", "suggestion", "s")
+COLUMNS = ("precision", "recall", "F1", "AUROC", "AP", "suggestion", "seconds")
+TEMPLATES = ("a photo of a {}.", "a drawing of a {}.")
+EPOCHS_OF_SMALL_LOSS = 2
 
 
 @dataclass(frozen=True)
-class Truth:
-    """Given and true labels of the training samples, by row of the samples' table."""
+class Benchmark:
+    """The training samples of a data set with their given and true labels, by row."""
 
-    given: np.ndarray
+    name: str
+    data: Ingested
     true: np.ndarray
 
     @property
-    def is_clean(self) -> np.ndarray:
-        return self.given == self.true
+    def given(self) -> np.ndarray:
+        return self.data.samples["given_label"].to_numpy()
 
 
 def main() -> None:
     arguments = parse_arguments()
-    print(("{:>13}" * len(COLUMNS)).format(*COLUMNS), flush=True)
-    for ratio in arguments.noise_ratio:
-        for seed in arguments.seeds:
+    changes = parse_changes(arguments.settings)
+    print(f"# {platform.processor() or platform.machine()}, {n_cores()} cores, {describe_gpu()}")
+    print(f"{'noise':>10}{'seed':>6}  {'detector':<20}", *(f"{name:>11}" for name in COLUMNS))
+    for seed in arguments.seeds:
+        for noise in [arguments.data] if arguments.data else arguments.noise:
             with tempfile.TemporaryDirectory() as scratch:
-                row = measure(Path(scratch), arguments.noise_mode, ratio, seed, arguments.settings)
-            noise = f"{arguments.noise_mode} {ratio:.0%}"
-            print(f"{noise:>13}{seed:>13}", *(f"{value:>12.3f}" for value in row), flush=True)
+                benchmark = read_benchmark(noise, seed=seed, scratch=Path(scratch))
+                for detector, detected, seconds in detect(benchmark, seed, changes, Path(scratch)):
+                    figures = [*measure(detected, benchmark), seconds]
+                    print(
+                        f"{benchmark.name:>10}{seed:>6}  {detector:<20}",
+                        *(f"{figure:>11.3f}" for figure in figures[:-1]),
+                        f"{seconds:>11.0f}",
+                        flush=True,
+                    )
 
 
-def measure(
-    scratch: Path, mode: str, ratio: float, seed: int, changes: list[str]
-) -> tuple[float, ...]:
-    """The figures of one demo set."""
-    demo = scratch / "demo"
-    write_demo(demo, seed=seed, noise_mode=mode, noise_ratio=ratio)
-    data = read_source(demo)
+def describe_gpu() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+
+
+def read_benchmark(noise: str | Path, *, seed: int, scratch: Path) -> Benchmark:
+    """The data set in a folder, or a new demo set with noise such as "sym:0.2"."""
+    root = noise
+    if isinstance(noise, str):
+        mode, ratio = noise.split(":")
+        root = scratch / "demo"
+        write_demo(root, seed=seed, n_test=0, noise_mode=mode, noise_ratio=float(ratio))
+    data = read_source(Path(root))
     is_train = pc.equal(data.samples["split"], "train")
     data = replace(data, samples=data.samples.filter(is_train))
-    truth = read_truth(data)
-    settings = Phase1Config.from_preset("demo", seed=seed, **parse_changes(changes))
-
-    started = time.monotonic()
-    folder = RunFolder.create(scratch / "run", config=task(data, settings), samples=data.samples)
-    for _ in phase1.run(folder):
-        pass
-    seconds = time.monotonic() - started
-    scores = folder.read_table("scores.parquet")
-    p_clean = scores["p_clean"].to_numpy()
-    is_clean = selection.is_clean(p_clean)
-    suggested = scores["predicted_label"].to_numpy()[~truth.is_clean]
-    matches = zero_shot_guess(demo, data, settings) == truth.given
-    precision, recall, f1 = clean_selection(is_clean, truth.is_clean)
-    return (
-        precision,
-        recall,
-        f1,
-        clean_selection(matches, truth.is_clean)[2],
-        auroc(1 - p_clean, ~truth.is_clean),
-        float((suggested == truth.true[~truth.is_clean]).mean()),
-        seconds,
-    )
-
-
-def read_truth(data: Ingested) -> Truth:
     with (data.root / "truth.csv").open(newline="", encoding="utf-8") as file:
         names = {row["file_name"]: row["true_label"] for row in csv.DictReader(file)}
     true = [data.class_names.index(names[one]) for one in data.samples["file_name"].to_pylist()]
-    return Truth(given=data.samples["given_label"].to_numpy(), true=np.array(true))
+    return Benchmark(str(noise).rpartition("/")[2], data, np.array(true))
 
 
-def task(data: Ingested, settings: Phase1Config) -> dict[str, object]:
-    return {
+def detect(
+    benchmark: Benchmark, seed: int, changes: dict[str, object], scratch: Path
+) -> Iterator[tuple[str, Detected, float]]:
+    """Every detector's name, what it says, and how long it took."""
+    settings = Phase1Config.from_preset("demo", seed=seed, **changes)
+    given = benchmark.given
+
+    run, seconds = work(benchmark, settings, scratch)
+    scores = run.read_table("scores.parquet")
+    predicted = scores["predicted_label"].to_numpy()
+    for name, column, threshold in (
+        ("DeFT", "p_clean", 0.5),
+        ("DeFT, mean gap", "mean_gap", 0.0),
+        ("DeFT, mean margin", "mean_margin", 0.0),
+        ("DeFT, last margin", "margin", 0.0),
+    ):
+        score = scores[column].to_numpy()
+        yield name, Detected(score, score > threshold, predicted), seconds
+
+    run, seconds = work(benchmark, replace(settings, image_side="none"), scratch)
+    scores = run.read_table("scores.parquet")
+    score, predicted = scores["p_clean"].to_numpy(), scores["predicted_label"].to_numpy()
+    yield "DeFT fast", Detected(score, score > 0.5, predicted), seconds
+    logits, features = zero_shot(run, benchmark, settings)
+    yield "zero-shot match", baselines.label_match(logits, given), 0
+    yield "zero-shot margin", baselines.margin(logits, given), 0
+    started = time.monotonic()
+    learned = baselines.confident_learning(features, given)
+    yield "confident learning", learned, time.monotonic() - started
+
+    epochs = EPOCHS_OF_SMALL_LOSS
+    warm = replace(settings, epochs=epochs, warmup_epochs=epochs)
+    run, seconds = work(benchmark, warm, scratch)
+    yield "small loss", baselines.small_loss(trained_logits(run, benchmark, warm), given), seconds
+
+
+def work(benchmark: Benchmark, settings: Phase1Config, scratch: Path) -> tuple[RunFolder, float]:
+    """A finished phase 1 on the benchmark's samples, and its seconds."""
+    config = {
         "kind": "phase1",
         "round": 1,
         "created_at": datetime.now(UTC).isoformat(),
-        "root": str(data.root),
-        "class_names": list(data.class_names),
+        "root": str(benchmark.data.root),
+        "cache": str(scratch / "cache"),
+        "class_names": list(benchmark.data.class_names),
         "settings": settings.to_json(),
     }
+    path = Path(tempfile.mkdtemp(dir=scratch)) / "run"
+    run = RunFolder.create(path, config=config, samples=benchmark.data.samples)
+    started = time.monotonic()
+    for _ in phase1.run(run):
+        pass
+    return run, time.monotonic() - started
 
 
 @torch.no_grad()
-def zero_shot_guess(root: Path, data: Ingested, settings: Phase1Config) -> np.ndarray:
-    """The class whose prompt "a drawing of a ..." is nearest, per sample."""
-    model = clip.load(settings.model, settings.pretrained)
-    text = model.encode_text([f"a drawing of a {name}." for name in data.class_names])
-    loader = ImageLoader(
-        root,
-        data.samples["file_name"].to_pylist(),
-        image_size=model.image_size,
-        batch_size=settings.batch_size,
-        seed=0,
-        device=torch.device("cpu"),
+def zero_shot(
+    run: RunFolder, benchmark: Benchmark, settings: Phase1Config
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of the untrained model and the image features that it was asked with."""
+    detector = phase1.build_detector(settings, benchmark.data.class_names)
+    features = np.load(run.path / "features.npy").astype(np.float32)
+    names = benchmark.data.class_names
+    texts = [detector.clip.encode_text([one.format(name) for name in names]) for one in TEMPLATES]
+    text = torch.nn.functional.normalize(sum(texts), dim=-1)
+    scale = detector.clip.logit_scale.item()
+    return scale * features @ text.numpy().T, features
+
+
+@torch.no_grad()
+def trained_logits(run: RunFolder, benchmark: Benchmark, settings: Phase1Config) -> np.ndarray:
+    """Positive logits of every sample after a run, from its features and its prompts."""
+    detector = phase1.build_detector(settings, benchmark.data.class_names)
+    detector.load_state_dict(load_file(run.path / "detector.safetensors"), strict=False)
+    features = torch.from_numpy(np.load(run.path / "features.npy").astype(np.float32))
+    return detector.compare(features, detector.text_features()).pos.numpy()
+
+
+def measure(detected: Detected, benchmark: Benchmark) -> tuple[float, ...]:
+    """The figures of the columns, without the seconds."""
+    is_right = benchmark.given == benchmark.true
+    hits = float((detected.is_clean & is_right).sum())
+    precision, recall = hits / max(detected.is_clean.sum(), 1), hits / is_right.sum()
+    return (
+        precision,
+        recall,
+        2 * precision * recall / max(precision + recall, 1e-9),
+        float(roc_auc_score(~is_right, -detected.score)),
+        float(average_precision_score(~is_right, -detected.score)),
+        float((detected.suggested == benchmark.true)[~is_right].mean()),
     )
-    guesses = [(model.encode_image(batch.images) @ text.T).argmax(1) for batch in loader.in_order()]
-    return torch.cat(guesses).numpy()
-
-
-def clean_selection(selected: np.ndarray, is_clean: np.ndarray) -> tuple[float, float, float]:
-    """Precision, recall and F1 of a selection of clean samples."""
-    hits = float(np.sum(selected & is_clean))
-    precision, recall = hits / max(selected.sum(), 1), hits / max(is_clean.sum(), 1)
-    return precision, recall, 2 * precision * recall / max(precision + recall, 1e-9)
-
-
-def auroc(scores: np.ndarray, is_positive: np.ndarray) -> float:
-    """Probability that a positive scores above a negative; ties count half."""
-    _, ranks, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    midranks = (ends - (counts - 1) / 2)[ranks]
-    n_positive, n_negative = is_positive.sum(), (~is_positive).sum()
-    area = midranks[is_positive].sum() - n_positive * (n_positive + 1) / 2
-    return float(area / (n_positive * n_negative))
 
 
 def parse_changes(pairs: list[str]) -> dict[str, object]:
-    """`name=value` pairs with numbers and true or false read as such."""
+    """`name=value` pairs; what is not a text setting is read as JSON."""
+    defaults = Phase1Config().to_json()
     split = (pair.split("=", 1) for pair in pairs)
-    return {name: value if is_text(name) else json.loads(value) for name, value in split}
-
-
-def is_text(name: str) -> bool:
-    return isinstance(Phase1Config().to_json().get(name, ""), str)
+    return {
+        name: value if isinstance(defaults.get(name, ""), str) else json.loads(value)
+        for name, value in split
+    }
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -157,8 +205,10 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--noise-mode", default="sym")
-    parser.add_argument("--noise-ratio", type=float, nargs="+", default=[0.2])
+    parser.add_argument(
+        "--noise", nargs="+", default=["sym:0.2"], metavar="MODE:RATIO", help="sym, pair or idn"
+    )
+    parser.add_argument("--data", type=Path, help="a data set with a truth.csv")
     parser.add_argument(
         "--set",
         dest="settings",
