@@ -16,7 +16,7 @@ from typing import Any
 import open_clip
 import torch
 from jaxtyping import Float, Int, Real
-from open_clip.transformer import VisionTransformer
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -83,7 +83,7 @@ class Clip(nn.Module):
     def compile_towers(self) -> None:
         """Let torch.compile translate both towers at their first use."""
         self.model.visual.compile()
-        self.model.transformer.compile()
+        self.encode_prompts = torch.compile(self.encode_prompts)  # type: ignore[method-assign]
 
     def encode_image(self, images: Real[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch dim"]:
         """Unit-length features of images with values from 0 to 255."""
@@ -105,6 +105,27 @@ class Clip(nn.Module):
         tokens = self.tokenize(texts)
         return self.encode_embeddings(self.embed_tokens(tokens), tokens.argmax(dim=-1))
 
+    def encode_prompts(
+        self,
+        shared: Float[Tensor, "n_sets n_shared width"],
+        own: Float[Tensor, "n_sets n n_own width"],
+        ends: Int[Tensor, " n"],
+    ) -> Float[Tensor, "n_sets n dim"]:
+        """Unit-length features of `n` prompts in each set, which begin with the same tokens.
+
+        The tower is causal, so the shared tokens of a set are the same in all of its prompts at
+        every layer: they are worked through once. `ends` counts from the start of a prompt.
+        """
+        model, n_shared, n_own = self.model, shared.shape[1], own.shape[2]
+        positions = model.positional_embedding
+        shared = shared + positions[:n_shared]
+        own = own + positions[n_shared : n_shared + n_own]
+        for block in model.transformer.resblocks:
+            shared, own = _through_block(block, shared, own)
+        rows = torch.arange(len(ends), device=ends.device)
+        features = model.ln_final(own[:, rows, ends - n_shared]) @ model.text_projection
+        return F.normalize(features.float(), dim=-1)
+
     def encode_embeddings(
         self, embeddings: Float[Tensor, "n length width"], ends: Int[Tensor, " n"]
     ) -> Float[Tensor, "n dim"]:
@@ -118,6 +139,42 @@ class Clip(nn.Module):
         rows = torch.arange(len(ends), device=ends.device)
         features = model.ln_final(hidden[rows, ends]) @ model.text_projection
         return F.normalize(features.float(), dim=-1)
+
+
+def _through_block(
+    block: ResidualAttentionBlock,
+    shared: Float[Tensor, "n_sets n_shared width"],
+    own: Float[Tensor, "n_sets n n_own width"],
+) -> tuple[Float[Tensor, "n_sets n_shared width"], Float[Tensor, "n_sets n n_own width"]]:
+    """What a causal block makes of tokens that `n` sequences share and of their own after them."""
+    n_heads = block.attn.num_heads
+    n_sets, n, n_own, width = own.shape
+    n_shared = shared.shape[1]
+    q, k, v = _heads(block, shared, n_heads=n_heads)
+    own_q, own_k, own_v = _heads(block, own.flatten(0, 1), n_heads=n_heads)
+
+    attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    all_k, all_v = (
+        torch.cat([before.repeat_interleave(n, dim=0), after], dim=2)
+        for before, after in ((k, own_k), (v, own_v))
+    )
+    sees = torch.ones(n_own, n_shared + n_own, dtype=torch.bool, device=own.device)
+    sees = sees.tril(diagonal=n_shared)
+    own_attended = F.scaled_dot_product_attention(own_q, all_k, all_v, attn_mask=sees)
+
+    shared = shared + block.ls_1(block.attn.out_proj(attended.transpose(1, 2).flatten(2)))
+    own_attended = own_attended.transpose(1, 2).reshape(n_sets, n, n_own, width)
+    own = own + block.ls_1(block.attn.out_proj(own_attended))
+    return tuple(x + block.ls_2(block.mlp(block.ln_2(x))) for x in (shared, own))
+
+
+def _heads(
+    block: ResidualAttentionBlock, hidden: Float[Tensor, "n length width"], *, n_heads: int
+) -> tuple[Tensor, ...]:
+    """Queries, keys and values of every token, each of shape (n, head, length, width of a head)."""
+    attention = block.attn
+    every = F.linear(block.ln_1(hidden), attention.in_proj_weight, attention.in_proj_bias)
+    return every.unflatten(-1, (3, n_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
 
 
 def load(model: str, pretrained: str = "") -> Clip:
@@ -189,8 +246,10 @@ def check_towers(name: str, model: Any) -> None:
             f'The image tower of "{name}" is not a plain open_clip Vision Transformer.',
             "Models that work: ViT-B-16, ViT-B-32, ViT-L-14.",
         )
-    if model.attn_mask is None or model.text_pool_type != "argmax":
+    blocks = model.transformer.resblocks
+    is_plain = all(type(block) is ResidualAttentionBlock for block in blocks)
+    if model.attn_mask is None or model.text_pool_type != "argmax" or not is_plain:
         raise ConfigError(
-            f'The text tower of "{name}" is not causal.',
+            f'The text tower of "{name}" is not a plain causal transformer.',
             "Models that work: ViT-B-16, ViT-B-32, ViT-L-14.",
         )

@@ -68,14 +68,17 @@ class DualPrompts(nn.Module):
                 context.add_(torch.randn_like(context) * CONTEXT_DEVIATION * is_random)
         ends = tokens.argmax(dim=-1)
         places = _places(ends, n_words=tokens.shape[1], settings=settings)
+        n_before = 0 if settings.has_class_contexts else _n_before_name(settings)
+        self.n_shared = 1 + n_before
         self.register_buffer("words", clip.embed_tokens(tokens).detach(), persistent=False)
         self.register_buffer("places", places, persistent=False)
         self.register_buffer("ends", ends + n_context, persistent=False)
 
-    def forward(self) -> tuple[Float[Tensor, "two_n_cls length width"], Int[Tensor, " two_n_cls"]]:
-        """Token embeddings of all positive, then all negative prompts, and where each ends."""
-        both = torch.cat([self._prompts(self.positive), self._prompts(self.negative)])
-        return both, self.ends.repeat(2)
+    def forward(self) -> tuple[Tensor, Tensor, Int[Tensor, " n_cls"]]:
+        """Embeddings of the positive and negative prompts: the tokens that all classes share, each
+        class's own after them, and where each prompt ends; see `Clip.encode_prompts`."""
+        both = torch.stack([self._prompts(self.positive), self._prompts(self.negative)])
+        return both[:, 0, : self.n_shared], both[:, :, self.n_shared :], self.ends
 
     def _prompts(self, context: Tensor) -> Float[Tensor, "n_cls length width"]:
         parts = torch.cat([self.words, context.expand(len(self.words), -1, -1)], dim=1)
@@ -109,13 +112,19 @@ def _places(
     """
     n_context = settings.n_context
     context = torch.arange(n_words, n_words + n_context)
-    n_before = {"end": n_context, "middle": n_context // 2, "front": 0}[settings.class_position]
+    n_before = _n_before_name(settings)
     rows = []
     for end in ends.tolist():
         name, rest = torch.arange(1, end - 1), torch.arange(end - 1, n_words)
         parts = (torch.zeros(1).long(), context[:n_before], name, context[n_before:], rest)
         rows.append(torch.cat(parts))
     return torch.stack(rows)
+
+
+def _n_before_name(settings: Phase1Config) -> int:
+    """How many context vectors stand before the class name."""
+    n_context = settings.n_context
+    return {"end": n_context, "middle": n_context // 2, "front": 0}[settings.class_position]
 
 
 class Detector(nn.Module):
@@ -129,8 +138,7 @@ class Detector(nn.Module):
 
     def text_features(self) -> DualFeatures:
         """Both prompt sets, encoded in one pass."""
-        features = self.clip.encode_embeddings(*self.prompts())
-        return DualFeatures(*features.chunk(2))
+        return DualFeatures(*self.clip.encode_prompts(*self.prompts()))
 
     def compare(self, image_features: Float[Tensor, "batch dim"], text: DualFeatures) -> DualLogits:
         """The scaled similarities; the image side learns from the positive prompts alone."""

@@ -266,10 +266,7 @@ class Training:
             if len(batch.rows) == 0:
                 self._refuse_alone()
                 continue
-            self._optimiser.zero_grad(set_to_none=True)
-            self._find_gradients(batch, number)
-            loss = self._objective.end_batch(batch.n_in_all)
-            self._optimiser.step()
+            loss = self.step(batch, epoch=number)
             sum_of_losses += loss.detach() * batch.n_in_all
             n_seen += batch.n_in_all
             n_readable += len(batch.rows)
@@ -286,6 +283,14 @@ class Training:
                 "Is the folder of the data set still where it was ingested from?",
             )
         _finite(sum_of_losses, number)
+
+    def step(self, batch: Batch, *, epoch: int) -> Float[Tensor, ""]:
+        """The loss of a batch, after one step against its gradient."""
+        self._optimiser.zero_grad(set_to_none=True)
+        self._find_gradients(batch, epoch)
+        loss = self._objective.end_batch(batch.n_in_all)
+        self._optimiser.step()
+        return loss
 
     def _set_learning_rate(self, epoch: int) -> None:
         done = (epoch - 1) / self._settings.epochs
