@@ -75,7 +75,7 @@ class ScoreWriter:
         features = np.concatenate([encoded for _, encoded in parts])
         order = np.argsort(columns["row"])
         for i in order:
-            self._write_missing(up_to=columns["row"][i])
+            self._write_missing(up_to=int(columns["row"][i]))
             self._file.write(features[i].astype("<f2").tobytes())
             self._n_written += 1
         self._parts.append({name: column[order] for name, column in columns.items()})
