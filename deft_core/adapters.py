@@ -8,6 +8,7 @@ for full fine-tuning the tower's own parameters learn.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -108,7 +109,10 @@ def _lora(clip: Clip, settings: Phase1Config) -> nn.Module:
 
 
 def _norms(clip: Clip, _settings: Phase1Config) -> nn.Module:
-    inject_adapter_in_model(LNTuningConfig(target_modules=LAYER_NORMS), clip.visual)
+    with warnings.catch_warnings():
+        # peft asks for the sizes of linear layers, which layer norms do not have.
+        warnings.filterwarnings("ignore", "Unsupported layer type", UserWarning)
+        inject_adapter_in_model(LNTuningConfig(target_modules=LAYER_NORMS), clip.visual)
     return nn.Module()
 
 
