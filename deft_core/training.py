@@ -176,7 +176,7 @@ def open_images(
         device=engine.device,
         share=engine.share,
         squares=squares,
-        places=pc.index_in(samples["sample_id"], every["sample_id"]).to_numpy(),
+        places=pc.index_in(samples["sample_id"], every["sample_id"]).to_pylist(),
     )
 
 
