@@ -105,7 +105,27 @@ def _lora(clip: Clip, settings: Phase1Config) -> nn.Module:
         use_dora=is_dora,
     )
     inject_adapter_in_model(config, clip.visual)
+    for block in clip.visual.transformer.resblocks:
+        if not is_dora:
+            _keep_exact(block.attn)
     return nn.Module()
+
+
+def _keep_exact(attention: nn.Module) -> None:
+    """Give the frozen weights of a LoRA attention back as they were after each forward pass.
+
+    peft adds to them and subtracts again, and what is rounded away adds up over a training.
+    """
+    base = attention.get_base_layer()
+
+    def note(_attention: nn.Module, _args: Arguments) -> None:
+        attention.exact = (base.in_proj_weight.data, base.out_proj.base_layer.weight.data)
+
+    def restore(_attention: nn.Module, _args: Arguments, _output: Any) -> None:
+        base.in_proj_weight.data, base.out_proj.base_layer.weight.data = attention.exact
+
+    attention.register_forward_pre_hook(note)
+    attention.register_forward_hook(restore)
 
 
 def _norms(clip: Clip, _settings: Phase1Config) -> nn.Module:

@@ -547,3 +547,21 @@ def test_the_dual_loss_trains_only_the_negative_context(model: clip.Clip, images
             assert one.grad is None or not one.grad.any(), name
     assert detector.prompts.negative not in set(detector.aligned_parameters())
     assert len(detector.aligned_parameters()) == len(learned(detector)) - 1
+
+
+@pytest.mark.parametrize("image_side", ["vpt-deep", "lora", "dora", "adapters", "none"])
+def test_what_is_frozen_stays_as_it_was_to_the_last_bit(
+    model: clip.Clip, images: Tensor, image_side: str
+) -> None:
+    settings = configure(image_side=image_side)
+    detector = build(model, settings)
+    with torch.no_grad():
+        for one in learned(detector).values():
+            one.normal_(std=0.1)
+    before = {name: one.detach().clone() for name, one in detector.named_parameters()}
+
+    for _ in range(3):
+        step(detector, images, settings)
+
+    for name, one in detector.named_parameters():
+        assert torch.equal(one, before[name]), name
