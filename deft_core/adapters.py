@@ -105,13 +105,13 @@ def _lora(clip: Clip, settings: Phase1Config) -> nn.Module:
         use_dora=is_dora,
     )
     inject_adapter_in_model(config, clip.visual)
-    for block in clip.visual.transformer.resblocks:
-        if not is_dora:
+    if not is_dora:
+        for block in list(clip.visual.transformer.resblocks):
             _keep_exact(block.attn)
     return nn.Module()
 
 
-def _keep_exact(attention: nn.Module) -> None:
+def _keep_exact(attention: Any) -> None:
     """Give the frozen weights of a LoRA attention back as they were after each forward pass.
 
     peft adds to them and subtracts again, and what is rounded away adds up over a training.
