@@ -8,6 +8,7 @@ for full fine-tuning the tower's own parameters learn.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -104,11 +105,34 @@ def _lora(clip: Clip, settings: Phase1Config) -> nn.Module:
         use_dora=is_dora,
     )
     inject_adapter_in_model(config, clip.visual)
+    if not is_dora:
+        for block in list(clip.visual.transformer.resblocks):
+            _keep_exact(block.attn)
     return nn.Module()
 
 
+def _keep_exact(attention: Any) -> None:
+    """Give the frozen weights of a LoRA attention back as they were after each forward pass.
+
+    peft adds to them and subtracts again, and what is rounded away adds up over a training.
+    """
+    base = attention.get_base_layer()
+
+    def note(_attention: nn.Module, _args: Arguments) -> None:
+        attention.exact = (base.in_proj_weight.data, base.out_proj.base_layer.weight.data)
+
+    def restore(_attention: nn.Module, _args: Arguments, _output: Any) -> None:
+        base.in_proj_weight.data, base.out_proj.base_layer.weight.data = attention.exact
+
+    attention.register_forward_pre_hook(note)
+    attention.register_forward_hook(restore)
+
+
 def _norms(clip: Clip, _settings: Phase1Config) -> nn.Module:
-    inject_adapter_in_model(LNTuningConfig(target_modules=LAYER_NORMS), clip.visual)
+    with warnings.catch_warnings():
+        # peft asks for the sizes of linear layers, which layer norms do not have.
+        warnings.filterwarnings("ignore", "Unsupported layer type", UserWarning)
+        inject_adapter_in_model(LNTuningConfig(target_modules=LAYER_NORMS), clip.visual)
     return nn.Module()
 
 

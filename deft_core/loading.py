@@ -266,6 +266,8 @@ def crop(
     images: UInt8[Tensor, "batch 3 size size"], crops: Float[Tensor, "batch 4"]
 ) -> Float[Tensor, "batch 3 size size"]:
     """The named parts of the images in their full size, still from 0 to 255."""
+    if len(images) == 0:
+        return images.float()
     width, height, x, y = crops.unbind(1)
     zero = torch.zeros_like(width)
     boxes = torch.stack([width, zero, x, zero, height, y], dim=1).view(-1, 2, 3)

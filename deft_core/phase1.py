@@ -213,7 +213,7 @@ class Detection:
             detector, module, self._given, engine=engine, settings=settings
         )
         training = Training(
-            detector,
+            module,
             objective,
             engine=engine,
             settings=settings,

@@ -151,7 +151,7 @@ class Adaptation:
         labels = torch.from_numpy(samples[label_column].to_numpy().astype(np.int64))
         module = engine.prepare(classifier)
         training = Training(
-            classifier,
+            module,
             CrossEntropyObjective(module, labels.to(engine.device), engine=engine),
             engine=engine,
             settings=settings,

@@ -283,9 +283,9 @@ def _launched(program: Sequence[str], *, settings: Mapping[str, Any]) -> Sequenc
     if n_processes == 1:
         return program
     python, *rest = program
-    options = ["--num_processes", str(n_processes), "--num_machines", "1"]
+    # Its option --cpu would start a single process; which device each works on the run knows.
+    options = ["--multi_gpu", "--num_processes", str(n_processes), "--num_machines", "1"]
     options += ["--mixed_precision", "no", "--dynamo_backend", "no"]
-    options += ["--cpu"] if settings["device"] == "cpu" else []
     return [python, "-m", "accelerate.commands.launch", *options, *rest]
 
 

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -55,6 +56,14 @@ class Squares:
             0o644,
         )
         os.truncate(self._file, self._flags_at + n)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_file"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A worker that is not forked, as on macOS, opens the file itself."""
+        vars(self).update(state)
+        self._file = os.open(self._path if self._path.exists() else self._partial, os.O_RDWR)
 
     def read(self, place: int) -> UInt8[np.ndarray, "size size 3"] | None:
         """The square at a place, or None while it has not been written."""

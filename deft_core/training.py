@@ -92,6 +92,10 @@ class Engine:
     def backward(self, loss: Tensor) -> None:
         self._accelerator.backward(loss)
 
+    def without_exchange(self, module: nn.Module) -> AbstractContextManager[None]:
+        """A block whose gradients stay with this process until the next one outside of it."""
+        return self._accelerator.no_sync(module)
+
     def first_before_others(self) -> AbstractContextManager[None]:
         """A block that the first process has left before the others enter it."""
         return self._accelerator.main_process_first()
@@ -172,7 +176,7 @@ def open_images(
         device=engine.device,
         share=engine.share,
         squares=squares,
-        places=pc.index_in(samples["sample_id"], every["sample_id"]).to_numpy(),
+        places=pc.index_in(samples["sample_id"], every["sample_id"]).to_pylist(),
     )
 
 
@@ -205,7 +209,8 @@ State = dict[str, Any]
 
 
 class Training:
-    """Stochastic gradient descent with momentum on `module`'s learnable parameters.
+    """Stochastic gradient descent with momentum on the learnable parameters of `module`, which is
+    as the engine prepared it.
 
     The learning rate falls by a cosine, one step an epoch. A batch that the memory does not hold
     is worked through in parts; the gradient is that of the whole batch.
@@ -221,6 +226,7 @@ class Training:
         stage_of: Callable[[int], str],
         meter: Meter,
     ) -> None:
+        self._module = module
         self._engine = engine
         self._objective = objective
         self._settings = settings
@@ -299,15 +305,15 @@ class Training:
 
     def _find_gradients(self, batch: Batch, epoch: int) -> None:
         """Gradients of the mean loss of the batch, in parts small enough for the memory."""
-        n_processes = self._engine.share.n_processes
         while True:
             self._objective.begin_batch()
             try:
-                for part in batch.split(self._part_size):
-                    with self._engine.autocast():
-                        loss = self._objective.loss(part, epoch)
-                    # The processes' gradients are averaged; their sum is wanted.
-                    self._engine.backward(loss * (n_processes / batch.n_in_all))
+                *before, last = batch.split(self._part_size)
+                # Processes may have different numbers of parts: they meet at the last one alone.
+                with self._engine.without_exchange(self._module):
+                    for part in before:
+                        self._add_gradients(part, epoch)
+                self._add_gradients(last, epoch)
             except RuntimeError as error:
                 if not should_reduce_batch_size(error):
                     raise
@@ -315,6 +321,12 @@ class Training:
                 self._optimiser.zero_grad(set_to_none=True)
             else:
                 return
+
+    def _add_gradients(self, part: Batch, epoch: int) -> None:
+        with self._engine.autocast():
+            loss = self._objective.loss(part, epoch)
+        # The processes' gradients are averaged; their sum is wanted.
+        self._engine.backward(loss * (self._engine.share.n_processes / part.n_in_all))
 
     def _refuse_alone(self) -> None:
         """RunError where other processes would wait for this one's part of a batch for ever."""

@@ -24,7 +24,9 @@ def stage(folder: RunFolder) -> Generator[Progress, None, None]:
         raise DataError("cat.jpg is gone.", "Put it back.")
     if script == "bug":
         raise ZeroDivisionError("one by none")
-    if script == "killed":
+    if script in ("killed", "killed once") and not (folder.path / "cut off").exists():
+        if script == "killed once":
+            (folder.path / "cut off").touch()
         os.kill(os.getpid(), signal.SIGKILL)
     if script == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -54,6 +56,9 @@ def write_results(folder: RunFolder, *, is_bad: bool) -> None:
         "p_clean": (np.arange(n) / n + (2 if is_bad else 0)).astype(np.float32),
         "pos_sim": sims,
         "neg_sim": sims,
+        "margin": sims,
+        "mean_gap": sims,
+        "mean_margin": sims,
         "predicted_label": pa.array(1 - given, pa.int32()),
         "predicted_pos_sim": sims,
         "predicted_neg_sim": sims,

@@ -118,7 +118,7 @@ def test_a_run_folder_is_worked_through_here(
     workspace: Path, tiny_clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = CONFIGS["phase1"].from_preset(
-        "paper", model=tiny_clip, pretrained="", epochs=1, vpt_tokens=0
+        "paper", model=tiny_clip, pretrained="", epochs=1, vpt_tokens=1
     )
     with Workspace.open(workspace) as opened:
         samples = opened.store.samples()
@@ -127,13 +127,14 @@ def test_a_run_folder_is_worked_through_here(
         "round": 1,
         "created_at": "2026-01-01T00:00:00+00:00",
         "root": str(tmp_path / "pets"),
+        "cache": str(tmp_path / "cache"),
         "class_names": ["cat", "dog"],
         "settings": settings.to_json(),
     }
     folder = RunFolder.create(
         tmp_path / "elsewhere" / "phase1-001",
         config=config,
-        samples=samples.select(["sample_id", "file_name", "split", "given_label"]),
+        samples=samples.select(["sample_id", "file_name", "sha256", "split", "given_label"]),
     )
 
     assert "is a phase1 run, not phase2" in refused(capsys, "phase2", "--run", folder.path)
@@ -148,6 +149,49 @@ def test_a_run_folder_is_worked_through_here(
 
     assert folder.status().state == "done"
     assert folder.read_table("scores.parquet").num_rows == 4
+
+
+def test_several_processes_come_to_the_scores_of_one(
+    tmp_path: Path, tiny_clip: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_class_folders(tmp_path / "pets", n=6)
+    run_json(capsys, "ingest", source, "--workspace", tmp_path / "ws")
+    # Of a batch of five, one process has three parts and the other has two.
+    options = ("--epochs", "3", "--batch-size", "5", "--part-size", "1", "--device", "cpu")
+    model = ("--model", tiny_clip, "--pretrained", "", "--vpt-tokens", "2", *options)
+
+    for n_processes in ("1", "2"):
+        in_workspace = ("--workspace", tmp_path / "ws", "--n-processes", n_processes)
+        assert run_json(capsys, "phase1", *in_workspace, *model)["state"] == "done"
+
+    one, two = (
+        RunFolder(tmp_path / "ws" / "runs" / run_id) for run_id in ("phase1-001", "phase1-002")
+    )
+    mine, other = two.read_table("scores.parquet"), one.read_table("scores.parquet")
+    assert mine["sample_id"].equals(other["sample_id"])
+    for name in ("p_clean", "pos_sim", "neg_sim", "margin", "mean_gap", "mean_margin"):
+        assert mine[name].to_pylist() == pytest.approx(other[name].to_pylist(), abs=1e-4)
+    assert two.read_json("report.json")["n_scored"] == 12
+
+
+def test_resume__goes_on_when_what_was_wrong_is_mended(
+    workspace: Path, tmp_path: Path, tiny_clip: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    in_workspace = ("--workspace", workspace)
+    model = ("--model", tiny_clip, "--pretrained", "", "--epochs", "2", "--vpt-tokens", "2")
+    (tmp_path / "pets").rename(tmp_path / "moved")
+    assert "None of the training images" in refused(capsys, "phase1", *in_workspace, *model)
+    (tmp_path / "moved").rename(tmp_path / "pets")
+
+    resumed = run_json(capsys, "resume", "phase1-001", *in_workspace)
+
+    assert (resumed["run_id"], resumed["state"]) == ("phase1-001", "done")
+    assert resumed["report"]["n_scored"] == 4
+    assert "only a run that was cut off" in refused(capsys, "resume", "phase1-001", *in_workspace)
+
+
+def test_resume__an_unknown_run(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "There is no run" in refused(capsys, "resume", "phase1-009", "--workspace", workspace)
 
 
 def test_a_run_that_fails_tells_why(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -254,7 +298,7 @@ def test_phase1__settings_are_checked_before_anything_starts(
     errors = refused(capsys, "phase1", "--workspace", workspace, "--device", "tpu")
     assert 'Phase1Config.device is "tpu"' in errors
     errors = refused(capsys, "phase1", "--workspace", workspace, "--preset", "best")
-    assert errors.endswith("Hint: Presets: paper, demo.\n")
+    assert errors.endswith("Hint: Presets: paper, paper-real-noise, fast, demo.\n")
     assert not list((workspace / "runs").iterdir())
 
 
@@ -269,14 +313,17 @@ def test_run__a_folder_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert not list(tmp_path.iterdir())
 
 
-def test_run__only_a_queued_one(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    refused(capsys, "phase1", "--workspace", workspace, "--model", "local-dir:nowhere")
+def test_run__not_a_done_one(
+    workspace: Path, tiny_clip: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ("--model", tiny_clip, "--pretrained", "", "--epochs", "1", "--image-side", "none")
+    run_json(capsys, "phase1", "--workspace", workspace, *model)
     folder = workspace / "runs" / "phase1-001"
     before = fingerprint(folder)
 
     errors = refused(capsys, "phase1", "--run", folder)
 
-    assert errors.startswith("Error: phase1-001 is failed; only a queued run")
+    assert errors == "Error: phase1-001 is done.\nHint: Start a new run.\n"
     assert fingerprint(folder) == before
 
 

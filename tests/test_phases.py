@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +18,10 @@ import pyarrow.compute as pc
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
-from deft_core import clip, phase1, phase2
-from deft_core.config import Phase1Config, Phase2Config
+from deft_core import checkpoint, clip, phase1, phase2, training
+from deft_core.config import IMAGE_SIDES, Phase1Config, Phase2Config
 from deft_core.demo import write_demo
 from deft_core.errors import RunError
 from deft_core.ingest import read_source
@@ -68,7 +75,7 @@ def make_run(data: Path, tmp_path: Path) -> Callable[..., RunFolder]:
     return make
 
 
-def phase1_settings(data: Path, **changes: int | float) -> dict[str, Any]:
+def phase1_settings(data: Path, **changes: Any) -> dict[str, Any]:
     base = {"model": f"local-dir:{data / 'model'}", "pretrained": "", "n_context": 4}
     small = {"vpt_tokens": 2, "epochs": 2, "batch_size": 8, "device": "cpu"}
     return Phase1Config(**{**base, **small, **changes}).to_json()
@@ -143,6 +150,245 @@ def test_phase_1_finds_the_wrong_labels_of_a_small_demo_set(
     assert is_wrong.sum() == 64
     assert is_flagged[is_wrong].mean() > 0.8
     assert is_flagged[~is_wrong].mean() < 0.2
+
+
+# --- what phase 1 keeps
+
+
+def test_the_traces_hold_each_epoch_and_their_means_are_scores(
+    data: Path, make_run: Callable[..., RunFolder]
+) -> None:
+    folder = make_run("phase1", phase1_settings(data, epochs=3))
+
+    list(phase1.run(folder))
+
+    traces, scores = folder.read_table("traces.parquet"), folder.read_table("scores.parquet")
+    assert traces["sample_id"].to_pylist() == scores["sample_id"].to_pylist()
+    for name in ("gap", "margin"):
+        values = np.array(traces[name].to_pylist())
+        assert values.shape == (N_TRAIN, 3)
+        assert (values != 0).all()
+        np.testing.assert_allclose(
+            scores[f"mean_{name}"].to_numpy(), values.mean(axis=1), rtol=1e-4, atol=1e-5
+        )
+
+
+def test_an_image_that_went_missing_has_no_score(
+    data: Path, make_run: Callable[..., RunFolder]
+) -> None:
+    folder = make_run("phase1", phase1_settings(data))
+    moved = folder.path / "data"
+    moved.mkdir()
+    for i in set(range(N_TRAIN)) - {3, 23}:
+        (moved / f"{i:02d}.png").symlink_to(data / f"{i:02d}.png")
+    folder.write_json("config.json", {**folder.config(), "root": str(moved)})
+
+    list(phase1.run(folder))
+
+    scored = folder.read_table("scores.parquet")["sample_id"].to_pylist()
+    assert scored == [100 + i for i in range(N_TRAIN) if i not in (3, 23)]
+    report = folder.read_json("report.json")
+    assert report["n_scored"] == N_TRAIN - 2
+    assert [one["file_name"] for one in report["unreadable"]] == ["03.png", "23.png"]
+    features = np.load(folder.path / "features.npy")
+    assert np.flatnonzero(np.isnan(features).any(axis=1)).tolist() == [3, 23]
+
+
+def scores_of(folder: RunFolder) -> dict[str, np.ndarray]:
+    """The columns of numbers of a run's scores."""
+    table = folder.read_table("scores.parquet")
+    return {
+        name: table[name].to_numpy()
+        for name in ("p_clean", "pos_sim", "neg_sim", "margin", "mean_gap", "mean_margin")
+    }
+
+
+def assert_close_scores(mine: RunFolder, other: RunFolder, *, within: float) -> None:
+    for name, values in scores_of(mine).items():
+        np.testing.assert_allclose(values, scores_of(other)[name], rtol=within, atol=within)
+
+
+@pytest.mark.parametrize("keeps_squares", [True, False])
+def test_part_size_and_squares_change_no_score(
+    data: Path, make_run: Callable[..., RunFolder], keeps_squares: bool
+) -> None:
+    plain = make_run("phase1", phase1_settings(data))
+    list(phase1.run(plain))
+    other = make_run("phase1", phase1_settings(data, part_size=3, keeps_squares=keeps_squares))
+    list(phase1.run(other))
+
+    assert_close_scores(other, plain, within=1e-4)
+
+
+@pytest.mark.parametrize("image_side", IMAGE_SIDES)
+@pytest.mark.parametrize("recipe", ["synthetic", "real-noise"])
+def test_every_image_side_trains_and_scores(
+    data: Path, make_run: Callable[..., RunFolder], image_side: str, recipe: str
+) -> None:
+    settings = phase1_settings(
+        data, image_side=image_side, recipe=recipe, rank=2, learning_rate=0.001
+    )
+    folder = make_run("phase1", settings)
+
+    reports = list(phase1.run(folder))
+
+    assert all(np.isfinite(values).all() for values in scores_of(folder).values())
+    learned = load_file(folder.path / "detector.safetensors")
+    assert {"prompts.positive", "prompts.negative"} <= set(learned)
+    assert (len(learned) == 2) == (image_side == "none")
+    assert ("encoding" in {one.stage for one in reports}) == (image_side == "none")
+
+
+def test_fast_mode_trains_the_prompts_on_features_as_pretrained(
+    data: Path, make_run: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "REPORT_EVERY_SECONDS", 0.0)
+    settings = phase1_settings(data, image_side="none", epochs=20, warmup_epochs=20)
+    folder = make_run("phase1", settings)
+
+    losses = {one.epoch: one.loss for one in phase1.run(folder) if one.loss is not None}
+
+    squares = [np.asarray(Image.open(data / f"{i:02d}.png").resize((16, 16), 3)) for i in range(3)]
+    images = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)
+    expected = clip.load(settings["model"]).encode_image(images).numpy()
+    np.testing.assert_allclose(np.load(folder.path / "features.npy")[:3], expected, atol=0.01)
+    assert losses[20] < 0.9 * losses[1]
+
+
+def test_bf16_agrees_roughly_with_fp32(data: Path, make_run: Callable[..., RunFolder]) -> None:
+    folders = [
+        make_run("phase1", phase1_settings(data, precision=precision, warmup_epochs=2))
+        for precision in ("bf16", "fp32")
+    ]
+    # The precision of a process is set once.
+    work_through(folders[0])
+    list(phase1.run(folders[1]))
+
+    assert folders[0].read_json("report.json")["precision"] == "bf16"
+    for name in ("pos_sim", "neg_sim"):
+        half, single = (scores_of(folder)[name] for folder in folders)
+        assert not np.array_equal(half, single)
+        np.testing.assert_allclose(half, single, atol=0.02)
+
+
+def test_a_class_with_one_image_and_batches_of_one_class_give_numbers(
+    data: Path, make_run: Callable[..., RunFolder]
+) -> None:
+    given = [0] * (N_TRAIN + N_TEST)
+    given[5] = 1
+    folder = make_run("phase1", phase1_settings(data, epochs=3, batch_size=4), given=given)
+
+    list(phase1.run(folder))
+
+    assert all(np.isfinite(values).all() for values in scores_of(folder).values())
+
+
+def test_without_any_warmup_an_empty_selection_gives_numbers(
+    data: Path, make_run: Callable[..., RunFolder]
+) -> None:
+    # Both prompts start from the same words: no image is nearer to the positive one.
+    settings = phase1_settings(data, warmup_epochs=0, context_start="a photo of a")
+    folder = make_run("phase1", settings)
+
+    list(phase1.run(folder))
+
+    assert all(np.isfinite(values).all() for values in scores_of(folder).values())
+
+
+def test_a_compiled_detector_computes_the_same(data: Path) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler")
+    images = torch.randint(256, (4, 3, 16, 16), dtype=torch.uint8)
+    logits = []
+    for is_compiled in (False, True):
+        settings = Phase1Config(**phase1_settings(data, is_compiled=is_compiled))
+        torch.manual_seed(0)
+        detector = phase1.build_detector(settings, CLASS_NAMES)
+        with torch.no_grad():
+            logits.append(detector(images))
+
+    torch.testing.assert_close(logits[1].pos, logits[0].pos, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(logits[1].neg, logits[0].neg, rtol=1e-4, atol=1e-4)
+
+
+# --- runs that are cut off, and runs of several processes
+
+
+@pytest.mark.parametrize("image_side", ["vpt-deep", "lora", "none"])
+def test_a_run_that_stopped_in_its_third_epoch_goes_on_to_the_same_scores(
+    data: Path,
+    make_run: Callable[..., RunFolder],
+    monkeypatch: pytest.MonkeyPatch,
+    image_side: str,
+) -> None:
+    monkeypatch.setattr(training, "REPORT_EVERY_SECONDS", 0.0)
+    settings = phase1_settings(data, epochs=4, image_side=image_side, context_start="a photo")
+    whole, cut = make_run("phase1", settings), make_run("phase1", settings)
+    list(phase1.run(whole))
+    stopped = phase1.run(cut)
+    assert any(report.epoch == 3 for report in stopped)
+    stopped.close()
+    assert n_epochs_done(cut) == 2
+    assert not (cut.path / "scores.parquet").exists()
+
+    reports = list(phase1.run(cut))
+
+    assert_same_results(cut, whole)
+    assert {one.epoch for one in reports} == {0, 3, 4}
+    assert reports[-1].fraction == 1
+    assert not (cut.path / "checkpoint.pt").exists()
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_scores(
+    data: Path, make_run: Callable[..., RunFolder]
+) -> None:
+    # Single images at a time, so that an epoch takes long enough to be killed in.
+    settings = phase1_settings(data, epochs=5, part_size=1)
+    whole, cut = make_run("phase1", settings), make_run("phase1", settings)
+    list(phase1.run(whole))
+    with subprocess.Popen(command(cut), start_new_session=True, stderr=subprocess.PIPE) as child:
+        deadline = time.monotonic() + 60
+        while n_epochs_done(cut) < 2 and child.poll() is None and time.monotonic() < deadline:
+            pass
+        os.killpg(child.pid, signal.SIGKILL)
+        child.communicate(timeout=60)
+    assert child.returncode == -signal.SIGKILL
+    assert 2 <= n_epochs_done(cut) < 5
+    assert cut.status().state == "running"
+
+    work_through(cut)
+
+    assert cut.status().state == "done"
+    assert_same_results(cut, whole)
+
+
+def command(folder: RunFolder) -> list[str]:
+    return [sys.executable, "-m", "deft_core", "phase1", "--run", str(folder.path)]
+
+
+def work_through(folder: RunFolder) -> None:
+    """Phase 1 in a process of its own."""
+    done = subprocess.run(command(folder), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def n_epochs_done(folder: RunFolder) -> int:
+    """How many epochs the checkpoint of a run holds."""
+    saved = checkpoint.load(folder, device=torch.device("cpu"))
+    return len(saved["traces"]) if saved else 0
+
+
+def assert_same_results(mine: RunFolder, other: RunFolder) -> None:
+    for name in ("scores.parquet", "traces.parquet"):
+        assert mine.read_table(name).equals(other.read_table(name))
+    features = [np.load(folder.path / "features.npy") for folder in (mine, other)]
+    np.testing.assert_array_equal(*features)
+    learned = [load_file(folder.path / "detector.safetensors") for folder in (mine, other)]
+    assert learned[0].keys() == learned[1].keys()
+    assert all(torch.equal(learned[0][name], learned[1][name]) for name in learned[0])
+
+
+# --- phase 2
 
 
 def test_phase_2_tests_the_curated_set_beside_the_given_labels(

@@ -35,7 +35,7 @@ def store() -> Iterator[Store]:
 
 @pytest.fixture
 def runs(tmp_path: Path, store: Store) -> Iterator[Runs]:
-    opened = Runs(tmp_path, store=store, program=PROGRAM)
+    opened = Runs(tmp_path, store=store, cache=tmp_path / "cache", program=PROGRAM)
     yield opened
     for view in opened.list():
         if not view.is_finished:
@@ -74,6 +74,7 @@ def worked_through(path: Path, *, store: Store) -> RunFolder:
             "round": 1,
             "created_at": NOW.isoformat(),
             "root": "/data",
+            "cache": str(path.parent / "cache"),
             "class_names": ["class 0", "class 1"],
             "settings": Phase1Config(model="good").to_json(),
         },
@@ -129,7 +130,7 @@ def test_results_are_taken_in_by_whoever_looks_next(
 ) -> None:
     run_id = start(runs, "good")
     wait_for_stage(runs, run_id, stage="training")
-    another = Runs(tmp_path, store=store, program=PROGRAM)
+    another = Runs(tmp_path, store=store, cache=tmp_path / "cache", program=PROGRAM)
 
     assert another.wait(run_id).state == "done"
 
@@ -161,6 +162,30 @@ def test_a_process_that_is_killed_has_crashed(runs: Runs) -> None:
     assert view.state == "crashed"
     assert view.hint
     assert start(runs, "good") == "phase1-002"
+
+
+def test_a_run_that_crashed_goes_on_in_its_folder(runs: Runs, store: Store) -> None:
+    run_id = start(runs, "killed once")
+    assert runs.wait(run_id).state == "crashed"
+
+    runs.resume(run_id)
+
+    assert runs.wait(run_id).state == "done"
+    assert [view.run_id for view in runs.list()] == [run_id]
+    assert [run.run_id for run in store.runs()] == [run_id]
+
+
+def test_a_run_that_was_cancelled_can_go_on_and_be_cancelled_again(runs: Runs) -> None:
+    run_id = start(runs, "endless")
+    wait_for_stage(runs, run_id, stage="endless")
+    runs.cancel(run_id)
+    assert runs.wait(run_id).state == "cancelled"
+
+    runs.resume(run_id)
+    assert not runs.view(run_id).is_finished
+    runs.cancel(run_id)
+
+    assert runs.wait(run_id).state == "cancelled"
 
 
 @pytest.mark.parametrize(
@@ -343,15 +368,48 @@ def test_writing_whole__two_writers_do_not_share_a_temporary_file(tmp_path: Path
 # --- what is refused
 
 
-def test_execute__only_a_queued_run(store: Store, tmp_path: Path) -> None:
+def test_execute__not_a_done_run(store: Store, tmp_path: Path) -> None:
     folder = worked_through(tmp_path / "phase1-001", store=store)
     before = fingerprint(tmp_path)
 
-    with pytest.raises(RunError, match="phase1-001 is done; only a queued run") as caught:
+    with pytest.raises(RunError, match="phase1-001 is done") as caught:
         execute(folder, stage_script.stage)
 
     assert caught.value.hint
     assert fingerprint(tmp_path) == before
+
+
+def test_execute__not_a_run_that_another_process_works_on(runs: Runs, tmp_path: Path) -> None:
+    run_id = start(runs, "endless")
+    wait_for_stage(runs, run_id, stage="endless")
+
+    with pytest.raises(RunError, match=r"phase1-001 is running in process \d+") as caught:
+        execute(RunFolder(tmp_path / run_id), stage_script.stage)
+
+    assert caught.value.hint == "Wait for it, or cancel it."
+    assert runs.view(run_id).state == "running"
+
+
+@pytest.mark.parametrize("script", ["good", "endless"])
+def test_resume__not_a_run_that_is_done_or_at_work(runs: Runs, script: str) -> None:
+    run_id = start(runs, script)
+    wait_for_stage(runs, run_id, stage={"good": "training", "endless": "endless"}[script])
+    state = runs.wait(run_id).state if script == "good" else runs.view(run_id).state
+
+    with pytest.raises(RunError, match=f"phase1-001 is {state}; only a run that was cut off"):
+        runs.resume(run_id)
+
+    assert runs.view(run_id).state == state
+
+
+def test_resume__not_beside_another_run(runs: Runs) -> None:
+    runs.wait(start(runs, "killed"))
+    start(runs, "endless")
+
+    with pytest.raises(RunError, match="one run works at a time"):
+        runs.resume("phase1-001")
+
+    assert runs.view("phase1-001").state == "crashed"
 
 
 def test_start__one_run_at_a_time(runs: Runs, tmp_path: Path) -> None:
@@ -366,7 +424,7 @@ def test_start__one_run_at_a_time(runs: Runs, tmp_path: Path) -> None:
 
 def test_start__needs_a_data_set(tmp_path: Path) -> None:
     with Store(":memory:") as empty:
-        runs = Runs(tmp_path, store=empty, program=PROGRAM)
+        runs = Runs(tmp_path, store=empty, cache=tmp_path / "cache", program=PROGRAM)
 
         with pytest.raises(RunError, match="holds no data set"):
             start(runs, "good")
@@ -436,12 +494,12 @@ def test_the_number_of_a_broken_folder_is_not_used_again(runs: Runs, tmp_path: P
 def test_a_child_outlives_the_store_of_its_starter(tmp_path: Path) -> None:
     path = tmp_path / "store.duckdb"
     with make_store([0, 1, 0, 1], n_classes=2, path=path) as store:
-        runs = Runs(tmp_path / "runs", store=store, program=PROGRAM)
+        runs = Runs(tmp_path / "runs", store=store, cache=tmp_path / "cache", program=PROGRAM)
         run_id = start(runs, "endless")
         wait_for_stage(runs, run_id, stage="endless")
 
     with Store(path) as store:
-        runs = Runs(tmp_path / "runs", store=store, program=PROGRAM)
+        runs = Runs(tmp_path / "runs", store=store, cache=tmp_path / "cache", program=PROGRAM)
         view = runs.view(run_id)
         assert view.state == "running"
         process = json.loads((tmp_path / "runs" / run_id / "proc.json").read_text())

@@ -1,112 +1,108 @@
-"""Image loading and the training loop, on real files and a real optimiser."""
+"""The device, the precision and the training loop, on real images and a real optimiser."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from deft_core.config import TrainingConfig
 from deft_core.errors import ConfigError, RunError
+from deft_core.loading import Batch, FeatureLoader, ImageLoader
 from deft_core.run_folder import Progress
-from deft_core.training import (
-    Batch,
-    ImageLoader,
-    Meter,
-    Schedule,
-    centre_square,
-    find_device,
-    fit,
-    random_square,
-)
+from deft_core.training import Engine, Meter, Training, find_device, find_precision
 
 CPU = torch.device("cpu")
+N = 10
 
 
-@pytest.fixture
-def grey_images(tmp_path: Path) -> Path:
-    """Ten images; image i is grey of level 20 * i."""
-    for i in range(10):
-        Image.new("RGB", (24, 16), (20 * i,) * 3).save(tmp_path / f"{i}.png")
-    return tmp_path
+def configure(**settings: Any) -> TrainingConfig:
+    plain = {"batch_size": 5, "momentum": 0.0, "weight_decay": 0.0, "device": "cpu"}
+    return TrainingConfig(**{**plain, **settings})
 
 
-def load(root: Path, names: list[str], **settings: int) -> ImageLoader:
-    options = {"image_size": 8, "batch_size": 4, "seed": 1, **settings}
-    return ImageLoader(root, names, device=CPU, **options)
+class Pull:
+    """Pulls the module's weight towards a number of each row."""
+
+    def __init__(self, module: nn.Linear) -> None:
+        self.module = module
+        self.targets = torch.arange(N) / 2
+
+    def begin_batch(self) -> None:
+        self.sum = torch.zeros(())
+
+    def loss(self, part: Batch, _epoch: int) -> Tensor:
+        found = self.module(torch.ones(len(part.rows), 1))[:, 0]
+        loss = ((found - self.targets[part.rows]) ** 2).sum()
+        self.sum = self.sum + loss.detach()
+        return loss
+
+    def end_batch(self, n_in_all: int) -> Tensor:
+        return self.sum / n_in_all
 
 
-def names(n: int = 10) -> list[str]:
-    return [f"{i}.png" for i in range(n)]
+class OutOfMemory(Pull):
+    """A machine whose memory holds only so many images."""
+
+    def __init__(self, module: nn.Linear, *, n_held: int) -> None:
+        super().__init__(module)
+        self.n_held = n_held
+
+    def loss(self, part: Batch, epoch: int) -> Tensor:
+        loss = super().loss(part, epoch)
+        if len(part.rows) > self.n_held:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return loss
 
 
-def rows_of(batches: list[Batch]) -> list[int]:
-    return [int(row) for batch in batches for row in batch.rows]
+class Broken(Pull):
+    def loss(self, part: Batch, epoch: int) -> Tensor:
+        return super().loss(part, epoch) * math.nan
+
+    def end_batch(self, n_in_all: int) -> Tensor:
+        return super().end_batch(n_in_all) * math.nan
 
 
-def test_in_order_gives_every_image_once_with_its_own_pixels(grey_images: Path) -> None:
-    batches = list(load(grey_images, names()).in_order())
-
-    assert rows_of(batches) == list(range(10))
-    assert [len(batch.rows) for batch in batches] == [4, 4, 2]
-    for batch in batches:
-        levels = batch.images[:, 0, 4, 4]
-        assert levels.tolist() == [20 * int(row) for row in batch.rows]
+def one_weight() -> nn.Linear:
+    module = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(module.weight)
+    return module
 
 
-def test_a_shuffled_pass_depends_on_seed_and_epoch_alone(grey_images: Path) -> None:
-    loader = load(grey_images, names())
-
-    first = list(loader.shuffled(1))
-    second = list(loader.shuffled(2))
-    again = list(load(grey_images, names()).shuffled(1))
-    other_seed = list(load(grey_images, names(), seed=2).shuffled(1))
-
-    assert sorted(rows_of(first)) == list(range(10))
-    assert rows_of(first) != rows_of(second)
-    assert rows_of(first) != rows_of(other_seed)
-    assert rows_of(first) == rows_of(again)
-    for one, same in zip(first, again, strict=True):
-        assert torch.equal(one.images, same.images)
+def begin(objective: Pull, settings: TrainingConfig, *, meter: Meter | None = None) -> Training:
+    return Training(
+        objective.module,
+        objective,
+        engine=Engine(settings),
+        settings=settings,
+        stage_of=lambda epoch: f"epoch {epoch}",
+        meter=meter or Meter(N * settings.epochs),
+    )
 
 
-def test_an_unreadable_image_is_left_out_and_named(grey_images: Path) -> None:
-    (grey_images / "3.png").write_text("not an image")
-    (grey_images / "5.png").unlink()
-    loader = load(grey_images, names())
-
-    batches = list(loader.in_order())
-
-    assert rows_of(batches) == [0, 1, 2, 4, 6, 7, 8, 9]
-    assert loader.unreadable == {"3.png": "not an image", "5.png": "the file does not exist"}
-
-
-def test_centre_square_cuts_the_longer_side() -> None:
-    picture = Image.fromarray(np.arange(12, dtype=np.uint8)[None].repeat(4, 0) * 20).convert("RGB")
-
-    square = np.asarray(centre_square(picture, 4))
-
-    assert square.shape == (4, 4, 3)
-    assert square[0, :, 0].tolist() == [80, 100, 120, 140]
+def features(settings: TrainingConfig) -> FeatureLoader:
+    return FeatureLoader(
+        torch.arange(N),
+        torch.zeros(N, 1),
+        n_images=N,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        device=CPU,
+    )
 
 
-@pytest.mark.parametrize("shape", [(60, 60), (180, 60), (40, 100)])
-def test_random_square_keeps_most_of_a_square_and_its_proportions(shape: tuple[int, int]) -> None:
-    """Red grows by 1 a pixel across, green by 1 a pixel down, so the colours tell the part."""
-    width, height = shape
-    pixels = np.zeros((height, width, 3), dtype=np.uint8)
-    pixels[:, :, 0], pixels[:, :, 1] = np.arange(width), np.arange(height)[:, None]
-    picture = Image.fromarray(pixels)
-    random = np.random.default_rng(0)
-
-    for _ in range(50):
-        part = np.asarray(random_square(picture, 32, random)).astype(float)
-        across, down = np.ptp(part[:, :, 0]), np.ptp(part[:, :, 1])
-        assert max(across, down) > 0.55 * min(shape)
-        assert 0.7 < across / down < 1.4
+def train(objective: Pull, settings: TrainingConfig) -> tuple[float, list[Progress]]:
+    """The weight after all epochs, and the reports on the way."""
+    training, loader = begin(objective, settings), features(settings)
+    reports = []
+    for epoch in range(1, settings.epochs + 1):
+        reports += training.epoch(epoch, loader)
+    return objective.module.weight.item(), reports
 
 
 def test_meter_counts_over_all_passes() -> None:
@@ -120,61 +116,187 @@ def test_meter_counts_over_all_passes() -> None:
     assert progress.seconds_left == pytest.approx(150 / progress.images_per_second)
 
 
-def fit_one_number(
-    root: Path, *, learning_rate: float, epochs: int
-) -> tuple[float, list[Progress]]:
-    """A single parameter pulled towards 3 by one step a batch."""
-    value = nn.Parameter(torch.zeros(()))
-    reports = list(
-        fit(
-            [value],
-            lambda batch, epoch: (value - 3) ** 2,
-            load(root, names(), batch_size=5),
-            schedule=Schedule(
-                epochs=epochs, learning_rate=learning_rate, momentum=0.0, weight_decay=0.0
-            ),
-            stage_of=lambda epoch: f"epoch {epoch}",
-            meter=Meter(10 * epochs),
-        )
-    )
-    return value.item(), reports
+def test_meter_of_a_resumed_run_does_not_count_old_images_as_speed() -> None:
+    meter, other = Meter(200), Meter(200)
+    meter.skip(150)
+    meter.add(10)
+    other.add(10)
+
+    progress, from_nothing = meter.progress("training"), other.progress("training")
+
+    assert (progress.done, progress.fraction) == (160, 0.8)
+    assert progress.images_per_second is not None
+    assert from_nothing.images_per_second is not None
+    assert progress.images_per_second < 10 * from_nothing.images_per_second
+    assert progress.seconds_left == pytest.approx(40 / progress.images_per_second)
 
 
-def test_the_learning_rate_falls_by_a_cosine_once_an_epoch(grey_images: Path) -> None:
-    value, reports = fit_one_number(grey_images, learning_rate=0.1, epochs=2)
+# --- the loop
 
+
+def test_the_learning_rate_falls_by_a_cosine_once_an_epoch() -> None:
+    settings = configure(batch_size=N, learning_rate=0.1, epochs=4)
+
+    weight, reports = train(Pull(one_weight()), settings)
+
+    # The mean of the targets is 2.25; the rates are 0.1 (1 + cos(pi t / 4)) / 2.
     expected = 0.0
-    for rate in (0.1, 0.1, 0.05, 0.05):
-        expected -= rate * 2 * (expected - 3)
-    assert value == pytest.approx(expected)
-    assert reports[0].stage == "epoch 1"
-    assert reports[0].loss == pytest.approx(9.0)
+    for rate in (0.1, 0.1 * (1 + math.sqrt(0.5)) / 2, 0.05, 0.1 * (1 - math.sqrt(0.5)) / 2):
+        expected -= rate * 2 * (expected - 2.25)
+    assert weight == pytest.approx(expected)
+    assert (reports[0].stage, reports[0].epoch, reports[0].epochs) == ("epoch 1", 1, 4)
+    assert reports[0].loss == pytest.approx(sum((i / 2) ** 2 for i in range(N)) / N)
 
 
-def test_a_loss_that_is_no_number_stops_with_advice(grey_images: Path) -> None:
-    value = nn.Parameter(torch.zeros(()))
+def test_momentum_and_weight_decay_by_hand() -> None:
+    settings = configure(batch_size=N, learning_rate=0.1, epochs=2, momentum=0.9, weight_decay=0.01)
 
-    def broken(batch: Batch, epoch: int) -> Tensor:
-        return value * float("nan")
+    weight, _ = train(Pull(one_weight()), settings)
 
-    schedule = Schedule(epochs=1, learning_rate=1.0, momentum=0.0, weight_decay=0.0)
+    first = -2 * 2.25
+    after_one = -0.1 * first
+    second = 0.9 * first + 2 * (after_one - 2.25) + 0.01 * after_one
+    assert weight == pytest.approx(after_one - 0.05 * second)
+
+
+@pytest.mark.parametrize("part_size", [1, 3, 5, 100])
+def test_working_in_parts_learns_the_same(part_size: int) -> None:
+    whole, _ = train(Pull(one_weight()), configure(epochs=3, learning_rate=0.1))
+
+    cut, _ = train(Pull(one_weight()), configure(epochs=3, learning_rate=0.1, part_size=part_size))
+
+    assert cut == pytest.approx(whole, rel=1e-6)
+
+
+def test_only_what_requires_a_gradient_learns() -> None:
+    module = one_weight()
+    frozen = nn.Parameter(torch.ones(3), requires_grad=False)
+    module.register_parameter("frozen", frozen)
+
+    weight, _ = train(Pull(module), configure(epochs=1, learning_rate=0.1, weight_decay=0.1))
+
+    assert weight != 0
+    assert torch.equal(frozen, torch.ones(3))
+
+
+def test_a_loss_that_is_no_number_stops_with_advice() -> None:
     with pytest.raises(RunError, match="loss is nan in epoch 1") as caught:
-        list(
-            fit(
-                [value],
-                broken,
-                load(grey_images, names()),
-                schedule=schedule,
-                stage_of=str,
-                meter=Meter(10),
-            )
-        )
+        train(Broken(one_weight()), configure(epochs=1))
+
     assert "learning rate" in caught.value.hint
 
 
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    for i in range(N):
+        Image.new("RGB", (24, 16), (20 * i,) * 3).save(tmp_path / f"{i}.png")
+    return tmp_path
+
+
+def train_on_images(root: Path, *, learning_rate: float = 0.1) -> float:
+    settings = configure(epochs=1, learning_rate=learning_rate, batch_size=4)
+    objective = Pull(one_weight())
+    loader = ImageLoader(
+        root,
+        [f"{i}.png" for i in range(N)],
+        image_size=8,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        device=CPU,
+    )
+    list(begin(objective, settings).epoch(1, loader))
+    return objective.module.weight.item()
+
+
+def test_images_that_cannot_be_read_train_nothing(pictures: Path) -> None:
+    whole = train_on_images(pictures)
+    (pictures / "9.png").unlink()
+
+    assert 0 < train_on_images(pictures) < whole
+
+
 def test_no_readable_image_at_all_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="None of the training images can be read"):
-        fit_one_number(tmp_path, learning_rate=0.1, epochs=1)
+    with pytest.raises(RunError, match="None of the training images can be read") as caught:
+        train_on_images(tmp_path)
+
+    assert caught.value.hint
+
+
+# --- memory
+
+
+def test_when_the_memory_runs_out_smaller_parts_learn_the_same() -> None:
+    settings = configure(epochs=3, learning_rate=0.1, momentum=0.9, batch_size=8)
+    expected, _ = train(Pull(one_weight()), settings)
+    in_parts, _ = train(
+        Pull(one_weight()),
+        configure(epochs=3, learning_rate=0.1, momentum=0.9, batch_size=8, part_size=2),
+    )
+
+    weight, reports = train(OutOfMemory(one_weight(), n_held=2), settings)
+
+    assert weight == in_parts
+    assert weight == pytest.approx(expected, rel=1e-6)
+    assert reports[-1].note == (
+        "The memory does not hold 4 images at once: batches are worked through in parts of 2."
+    )
+
+
+def test_memory_that_holds_no_single_image_is_an_error() -> None:
+    settings = configure(epochs=1, learning_rate=0.1)
+
+    with pytest.raises(RunError, match="memory of cpu does not hold 1 image in training") as caught:
+        train(OutOfMemory(one_weight(), n_held=0), settings)
+
+    assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
+    assert "smaller" in caught.value.hint
+
+
+def test_another_error_of_torch_is_not_taken_for_lack_of_memory() -> None:
+    class WrongShapes(Pull):
+        def loss(self, part: Batch, _epoch: int) -> Tensor:
+            return torch.ones(2) @ torch.ones(3)
+
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        train(WrongShapes(one_weight()), configure(epochs=1))
+
+
+# --- going on
+
+
+def test_a_restored_training_goes_on_exactly() -> None:
+    settings = configure(epochs=4, learning_rate=0.05, momentum=0.9, weight_decay=0.01)
+    expected, _ = train(Pull(one_weight()), settings)
+    loader = features(settings)
+    first = begin(Pull(one_weight()), settings)
+    for epoch in (1, 2):
+        list(first.epoch(epoch, loader))
+    state = first.state()
+
+    objective = Pull(one_weight())
+    second = begin(objective, settings)
+    second.restore(state)
+    for epoch in (3, 4):
+        list(second.epoch(epoch, loader))
+
+    assert objective.module.weight.item() == expected
+
+
+def test_the_state_knows_what_the_memory_holds() -> None:
+    settings = configure(epochs=1, batch_size=8)
+    meter = Meter(N)
+    first = begin(OutOfMemory(one_weight(), n_held=2), settings)
+    list(first.epoch(1, features(settings)))
+
+    second = begin(OutOfMemory(one_weight(), n_held=2), settings, meter=meter)
+    second.restore(first.state())
+    list(second.epoch(1, features(settings)))
+
+    assert second.state()["part_size"] == 2
+    assert meter.note == ""
+
+
+# --- the machine
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
@@ -183,3 +305,24 @@ def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(ConfigError, match='device "cuda" is not available'):
         find_device("cuda")
     assert find_device("auto").type in {"cpu", "mps"}
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps"])
+def test_half_precision_needs_an_nvidia_gpu(device: str) -> None:
+    with pytest.raises(ConfigError, match=f'"fp16" needs an NVIDIA GPU; this run is on "{device}"'):
+        find_precision("fp16", torch.device(device))
+
+
+def test_precision_on_a_cpu() -> None:
+    assert find_precision("auto", CPU) == "fp32"
+    assert find_precision("bf16", CPU) == "bf16"
+    with pytest.raises(ConfigError, match="fp16"):
+        Engine(configure(precision="fp16"))
+
+
+def test_one_process_is_the_first_and_has_everything() -> None:
+    engine = Engine(configure())
+
+    assert (engine.is_first, engine.share.process, engine.share.n_processes) == (True, 0, 1)
+    assert engine.gather(["a", "b"]) == ["a", "b"]
+    assert engine.total(torch.tensor([1.0, 2.0])).tolist() == [1.0, 2.0]

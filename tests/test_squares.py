@@ -1,0 +1,123 @@
+"""Decoded squares on disk: what is read back, what lasts, and what is not trusted."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from deft_core.squares import Squares, open_squares
+
+DIGESTS = ["a" * 64, "b" * 64, "c" * 64]
+
+
+def square(level: int, *, size: int = 4) -> np.ndarray:
+    """A square in which every byte is another one."""
+    return (np.arange(size * size * 3, dtype=np.uint8) + level).reshape(size, size, 3)
+
+
+def opened(
+    folder: Path, digests: list[str] = DIGESTS, *, size: int = 4, is_first: bool = True
+) -> Squares:
+    squares = open_squares(folder, digests, size=size, is_first=is_first)
+    assert squares is not None
+    return squares
+
+
+def test_a_square_is_read_as_it_was_written(tmp_path: Path) -> None:
+    squares = opened(tmp_path)
+    squares.write(2, square(7))
+    squares.write(0, square(90))
+
+    np.testing.assert_array_equal(squares.read(2), square(7))
+    np.testing.assert_array_equal(squares.read(0), square(90))
+
+
+def test_what_was_not_written_is_none(tmp_path: Path) -> None:
+    squares = opened(tmp_path)
+    squares.write(1, square(0))
+
+    assert squares.read(0) is None
+    assert squares.read(1) is not None
+    assert squares.read(2) is None
+
+
+def test_kept_squares_are_there_for_the_next_run(tmp_path: Path) -> None:
+    squares = opened(tmp_path)
+    squares.write(1, square(5))
+    squares.keep()
+
+    again = opened(tmp_path)
+
+    np.testing.assert_array_equal(again.read(1), square(5))
+    assert again.read(0) is None
+
+
+def test_more_can_be_written_to_kept_squares(tmp_path: Path) -> None:
+    squares = opened(tmp_path)
+    squares.write(1, square(5))
+    squares.keep()
+    opened(tmp_path).write(2, square(6))
+
+    np.testing.assert_array_equal(opened(tmp_path).read(1), square(5))
+    np.testing.assert_array_equal(opened(tmp_path).read(2), square(6))
+
+
+def test_squares_that_were_not_kept_are_not_trusted(tmp_path: Path) -> None:
+    opened(tmp_path).write(1, square(5))
+    assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
+
+    assert opened(tmp_path).read(1) is None
+
+
+def test_a_second_process_works_on_the_squares_of_the_first(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    second = opened(tmp_path, is_first=False)
+
+    first.write(0, square(1))
+    second.write(1, square(2))
+
+    np.testing.assert_array_equal(first.read(1), square(2))
+    np.testing.assert_array_equal(second.read(0), square(1))
+    first.keep()
+    second.keep()
+    np.testing.assert_array_equal(opened(tmp_path).read(1), square(2))
+
+
+def test_workers_that_are_not_forked_share_the_squares(tmp_path: Path) -> None:
+    squares = opened(tmp_path)
+    squares.write(0, square(1))
+
+    worker = multiprocessing.get_context("spawn").Process(target=copy_square, args=(squares,))
+    worker.start()
+    worker.join(timeout=60)
+
+    assert worker.exitcode == 0
+    np.testing.assert_array_equal(squares.read(2), square(1))
+
+
+def copy_square(squares: Squares) -> None:
+    """From the first place to the last."""
+    found = squares.read(0)
+    assert found is not None
+    squares.write(2, found)
+
+
+def test_squares_that_would_fill_the_disk_are_refused(tmp_path: Path) -> None:
+    size = 1024
+    n = shutil.disk_usage(tmp_path).free // (size**2 * 3) + 1
+
+    assert open_squares(tmp_path, ["a"] * n, size=size, is_first=True) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_squares_of_other_images_or_of_another_size_are_others(tmp_path: Path) -> None:
+    squares = opened(tmp_path)
+    squares.write(1, square(5))
+    squares.keep()
+
+    assert opened(tmp_path, [DIGESTS[0], DIGESTS[2], DIGESTS[1]]).read(1) is None
+    assert opened(tmp_path, size=2).read(1) is None
+    np.testing.assert_array_equal(opened(tmp_path).read(1), square(5))
