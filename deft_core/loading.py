@@ -75,7 +75,7 @@ class ImageLoader:
         device: torch.device,
         share: Share = Share(),
         squares: Squares | None = None,
-        places: Int[np.ndarray, " n"] | None = None,
+        places: Sequence[int] | None = None,
     ) -> None:
         self.n_images = len(file_names)
         self.unreadable: dict[str, str] = {}
@@ -202,16 +202,16 @@ class _Images(Dataset[tuple[int, np.ndarray | str]]):
         *,
         image_size: int,
         squares: Squares | None,
-        places: Int[np.ndarray, " n"] | None,
+        places: Sequence[int] | None,
     ) -> None:
         self._root = root
         self._file_names = file_names
         self._size = image_size
         self._squares = squares
-        self._places = np.arange(len(file_names)) if places is None else places
+        self._places = range(len(file_names)) if places is None else places
 
     def __getitem__(self, row: int) -> tuple[int, np.ndarray | str]:
-        place = int(self._places[row])
+        place = self._places[row]
         known = self._squares.read(place) if self._squares else None
         if known is not None:
             return row, known
