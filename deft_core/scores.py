@@ -69,7 +69,7 @@ class ScoreWriter:
             yield
             self._write_missing(up_to=self._n)
 
-    def add(self, parts: Sequence[tuple[Columns, Float[np.ndarray, "part dim"]]]) -> None:
+    def add(self, parts: Sequence[tuple[Columns, Float[np.ndarray, "_ dim"]]]) -> None:
         """Take in samples, in any order, that all come behind those taken in before."""
         columns = {name: np.concatenate([part[name] for part, _ in parts]) for name in parts[0][0]}
         features = np.concatenate([encoded for _, encoded in parts])
