@@ -244,13 +244,15 @@ PRESETS: Mapping[type[Config], Mapping[str, Mapping[str, Any]]] = {
         # CIFAR-100N, Clothing1M and WebVision.
         "paper-real-noise": {"recipe": "real-noise", "warmup_epochs": 5},
         "fast": {"image_side": "none"},
-        # An epoch of the demo has 25 steps; the negative prompt must be right before it selects.
+        # An epoch of the demo has 25 steps; the negative prompt must be right before it selects,
+        # and with one wrong class for each image it is not on every seed.
         "demo": {
             "model": DEMO_MODEL,
             "pretrained": "",
             "vpt_tokens": 4,
             "learning_rate": 0.3,
             "warmup_epochs": 4,
+            "n_complementary": 8,
         },
     },
     Phase2Config: {

@@ -78,9 +78,8 @@ class Squares:
 
     def keep(self) -> None:
         """What has been written lasts beyond this run."""
-        if self._is_kept:
-            return
         os.fsync(self._file)
-        with suppress(FileNotFoundError):  # Another process of this run has kept it already.
-            self._partial.replace(self._path)
-        self._is_kept = True
+        if not self._is_kept:
+            with suppress(FileNotFoundError):  # Another process of this run has kept it already.
+                self._partial.replace(self._path)
+            self._is_kept = True

@@ -92,6 +92,15 @@ class Engine:
     def backward(self, loss: Tensor) -> None:
         self._accelerator.backward(loss)
 
+    def scale_state(self) -> dict[str, Any]:
+        """Where the loss scaling of fp16 stands; empty in other precisions."""
+        scaler = self._accelerator.scaler
+        return scaler.state_dict() if scaler else {}
+
+    def restore_scale(self, state: dict[str, Any]) -> None:
+        if self._accelerator.scaler:
+            self._accelerator.scaler.load_state_dict(state)
+
     def without_exchange(self, module: nn.Module) -> AbstractContextManager[None]:
         """A block whose gradients stay with this process until the next one outside of it."""
         return self._accelerator.no_sync(module)
@@ -249,6 +258,7 @@ class Training:
         return {
             "parameters": [one.detach() for one in self._parameters],
             "optimiser": self._optimiser.state_dict(),
+            "scale": self._engine.scale_state(),
             "part_size": self._part_size,
         }
 
@@ -258,6 +268,7 @@ class Training:
             for mine, saved in zip(self._parameters, state["parameters"], strict=True):
                 mine.copy_(saved)
         self._optimiser.load_state_dict(state["optimiser"])
+        self._engine.restore_scale(state["scale"])
         self._part_size = state["part_size"]
 
     def epoch(self, number: int, loader: Loader) -> Iterator[Progress]:
@@ -292,7 +303,6 @@ class Training:
 
     def step(self, batch: Batch, *, epoch: int) -> Float[Tensor, ""]:
         """The loss of a batch, after one step against its gradient."""
-        self._optimiser.zero_grad(set_to_none=True)
         self._find_gradients(batch, epoch)
         loss = self._objective.end_batch(batch.n_in_all)
         self._optimiser.step()
@@ -305,22 +315,26 @@ class Training:
 
     def _find_gradients(self, batch: Batch, epoch: int) -> None:
         """Gradients of the mean loss of the batch, in parts small enough for the memory."""
-        while True:
-            self._objective.begin_batch()
-            try:
-                *before, last = batch.split(self._part_size)
-                # Processes may have different numbers of parts: they meet at the last one alone.
-                with self._engine.without_exchange(self._module):
-                    for part in before:
-                        self._add_gradients(part, epoch)
-                self._add_gradients(last, epoch)
-            except RuntimeError as error:
-                if not should_reduce_batch_size(error):
-                    raise
-                self._halve_parts(error)
-                self._optimiser.zero_grad(set_to_none=True)
-            else:
-                return
+        while not self._fits_in_memory(batch, epoch):
+            # What the failed attempt held is free again only here, behind its handler.
+            self._halve_parts()
+
+    def _fits_in_memory(self, batch: Batch, epoch: int) -> bool:
+        """Whether there are gradients now, or the memory ran out on the way to them."""
+        self._objective.begin_batch()
+        self._optimiser.zero_grad(set_to_none=True)
+        try:
+            *before, last = batch.split(self._part_size)
+            # Processes may have different numbers of parts: they meet at the last one alone.
+            with self._engine.without_exchange(self._module):
+                for part in before:
+                    self._add_gradients(part, epoch)
+            self._add_gradients(last, epoch)
+        except RuntimeError as error:
+            if should_reduce_batch_size(error):
+                return False
+            raise
+        return True
 
     def _add_gradients(self, part: Batch, epoch: int) -> None:
         with self._engine.autocast():
@@ -336,13 +350,13 @@ class Training:
                 "Run in one process to see which images are missing.",
             )
 
-    def _halve_parts(self, error: RuntimeError) -> None:
+    def _halve_parts(self) -> None:
         if self._part_size == 1 or self._engine.share.n_processes > 1:
             raise RunError(
                 f"The memory of {self._engine.device} does not hold {self._part_size} "
                 f"{'image' if self._part_size == 1 else 'images'} in training.",
                 "Choose a smaller part_size, a smaller model, or fewer visual prompt tokens.",
-            ) from error
+            )
         full = self._part_size
         self._part_size = math.ceil(full / 2)
         self._meter.note = (

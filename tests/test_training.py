@@ -248,7 +248,6 @@ def test_memory_that_holds_no_single_image_is_an_error() -> None:
     with pytest.raises(RunError, match="memory of cpu does not hold 1 image in training") as caught:
         train(OutOfMemory(one_weight(), n_held=0), settings)
 
-    assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
     assert "smaller" in caught.value.hint
 
 
