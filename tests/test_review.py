@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given as cases
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from deft_core.errors import StoreError
 from deft_core.review import Decision, QueuedSample, Review
-from deft_core.store import Store
+from deft_core.store import Filter, Store
 from tests.small_world import NOW, Clock, add_scores, make_store
 
 
@@ -56,11 +57,16 @@ def test_queue__flagged_and_undecided_most_suspect_first(review: Review) -> None
         p_clean=0.125,
         pos_sim=pytest.approx(0.3),
         neg_sim=pytest.approx(0.2),
+        margin=pytest.approx(0.1),
         top_labels=(0, 0),
         top_pos_sims=pytest.approx((0.4, 0.3)),
         top_neg_sims=pytest.approx((0.1, 0.2)),
         verdict=None,
         reviewed_label=None,
+        reviewer=None,
+        note=None,
+        is_disputed=False,
+        is_double=False,
     )
     assert page.samples[2].suggested_label is None
 
@@ -68,12 +74,27 @@ def test_queue__flagged_and_undecided_most_suspect_first(review: Review) -> None
 def test_queue__filters(review: Review) -> None:
     review.decide([one(2), one(1, "exclude")])
 
-    assert ids(review.queue().samples) == [0, 3]
-    assert ids(review.queue(decided=True).samples) == [2]
-    assert ids(review.queue(decided=None).samples) == [2, 0, 3]
-    assert ids(review.queue(decided=True, flagged_only=False).samples) == [2, 1]
-    assert ids(review.queue(decided=False, flagged_only=False).samples) == [0, 3]
-    assert ids(review.queue(decided=None, flagged_only=False).samples) == [2, 0, 3, 1]
+    def found(**wanted: Any) -> list[int]:
+        return ids(review.queue(Filter(**wanted)).samples)
+
+    assert found() == [0, 3]
+    assert found(is_decided=True) == [2]
+    assert found(name="all", is_flagged=True) == [2, 0, 3]
+    assert found(name="all", is_decided=True) == [2, 1]
+    assert found(name="all", is_decided=False) == [0, 3]
+    assert found(name="all") == [2, 0, 3, 1]
+    assert found(name="all", given=(0, 2)) == [2, 0, 3]
+    assert found(name="all", given=(0,), suggested=(1,)) == [0]
+    assert found(name="all", has_suggestion=False) == [3, 1]
+    assert found(name="all", p_min=0.25, p_max=0.5) == [0, 3]
+    assert found(name="all", verdicts=("exclude", "keep")) == [2, 1]
+    assert found(name="all", reviewers=("ann",)) == []
+    assert found(name="all", reviewers=("me",), verdicts=("keep",)) == [2]
+    assert found(name="all", text="CLASS 0/") == [0, 3]
+    assert found(name="all", text="%") == []
+    assert found(name="all", sample_ids=(3, 1, 77)) == [3, 1]
+    assert found(name="all", sample_ids=()) == []
+    assert found(name="disagreements") == []
 
 
 def test_queue__a_page_goes_on_where_the_last_one_ended_whatever_was_decided(
@@ -205,14 +226,14 @@ def test_decide__refuses_all_when_one_cannot_be(
         review.decide([one(1), decision])
 
     assert review.progress() == before
-    assert review.history(1) == ()
+    assert review.history(1).events == ()
 
 
 def test_decide__twice_with_one_uid_counts_once(review: Review) -> None:
     first = review.decide([one(0, "exclude", uid="a")])
 
     assert review.decide([one(0, "exclude", uid="a"), one(0, "keep", uid="a")]) == first
-    assert len(review.history(0)) == 1
+    assert len(review.history(0).events) == 1
 
 
 def test_decide__nothing_changes_nothing(review: Review) -> None:
@@ -268,14 +289,14 @@ def test_history__tells_who_decided_what_and_when(review: Review) -> None:
     review.undo(uid="u", reviewer="ann")
     review.decide([one(0, "keep")])
 
-    events = review.history(0)
+    events = review.history(0).events
 
     assert [(event.verdict, event.label, event.reviewer) for event in events] == [
         ("relabel", 2, "ann"),
         (None, None, "ann"),
         ("keep", None, "me"),
     ]
-    assert [event.is_undo for event in events] == [False, True, False]
+    assert [event.kind for event in events] == ["decision", "undo", "decision"]
     assert [event.decided_at for event in events] == [
         NOW + timedelta(seconds=second) for second in (1, 2, 3)
     ]
@@ -290,4 +311,4 @@ def test_decisions_stay_when_a_new_round_is_scored(store: Store, review: Review)
     assert ids(review.queue().samples) == [1]
     assert review.sample(2).reviewed_label == 0
     review.decide([one(1)])
-    assert [event.round for event in review.history(1)] == [2]
+    assert [event.round for event in review.history(1).events] == [2]

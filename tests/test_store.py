@@ -16,8 +16,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from deft_core.errors import StoreError
-from deft_core.store import Store
-from deft_core.store.schema import MIGRATIONS, Connection, connect, migrate
+from deft_core.store import Filter, Store
+from deft_core.store.schema import MEMORY, MIGRATIONS, Connection, connect, migrate
 from tests.small_world import NOW, add_scores, make_store
 
 N_SAMPLES = 4
@@ -33,15 +33,17 @@ def decide(
     store: Store, *rows: tuple[str, str, int, str, int | None], reviewer: str = "me"
 ) -> None:
     """Append decisions given as (uid, group, sample_id, verdict, label)."""
-    names = ("uid", "grp", "sample_id", "verdict", "label")
-    types = (pa.string(), pa.string(), pa.int32(), pa.string(), pa.int32())
+    names = ("uid", "grp", "sample_id", "verdict", "label", "note")
+    types = (pa.string(), pa.string(), pa.int32(), pa.string(), pa.int32(), pa.string())
     schema = pa.schema(list(zip(names, types, strict=True)))
-    table = pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], schema)
-    store.add_decisions(table, reviewer=reviewer, decided_at=NOW)
+    table = pa.Table.from_pylist(
+        [dict(zip(names, (*row, None), strict=True)) for row in rows], schema
+    )
+    store.log.add(table, reviewer=reviewer, decided_at=NOW)
 
 
 def verdicts(store: Store) -> dict[int, tuple[str, int | None]]:
-    rows = store.current_decisions().to_pylist()
+    rows = store.log.current().to_pylist()
     return {row["sample_id"]: (row["verdict"], row["reviewed_label"]) for row in rows}
 
 
@@ -75,12 +77,12 @@ def test_add_dataset__refuses_a_second_one(store: Store) -> None:
     assert store.samples().num_rows == N_SAMPLES
 
 
-def test_add_decisions__keeps_what_the_reviewer_saw(store: Store) -> None:
+def test_add__keeps_what_the_reviewer_saw(store: Store) -> None:
     add_scores(store, [0.25, 0.5, 0.75, 1.0], predicted=[2, 1, 2, 0])
 
     decide(store, ("a", "a", 0, "relabel", 2))
 
-    (event,) = store.history(0).to_pylist()
+    (event,) = store.log.history(0).to_pylist()
     assert event["shown"] == '{"p_clean":0.25,"suggested_label":2}'
     assert (event["run_id"], event["round"]) == ("phase1-001", 1)
 
@@ -162,34 +164,34 @@ def test_open__refuses_a_store_of_a_newer_application(tmp_path: Path) -> None:
 
 
 def test_migrate__applies_each_once_and_a_broken_one_not_at_all() -> None:
-    def m002_more(connection: Connection) -> None:
+    def m003_more(connection: Connection) -> None:
         connection.execute("create table more(a integer)")
 
-    def m003_broken(connection: Connection) -> None:
+    def m004_broken(connection: Connection) -> None:
         connection.execute("create table half(a integer)")
         raise RuntimeError("power cut")
 
-    connection = connect(":memory:")
-    migrate(connection, path="x")
-    migrate(connection, path="x", migrations=[*MIGRATIONS, m002_more])
+    connection = connect(MEMORY)
+    migrate(connection, path=MEMORY)
+    migrate(connection, path=MEMORY, migrations=[*MIGRATIONS, m003_more])
 
     with pytest.raises(RuntimeError, match="power cut"):
-        migrate(connection, path="x", migrations=[*MIGRATIONS, m002_more, m003_broken])
+        migrate(connection, path=MEMORY, migrations=[*MIGRATIONS, m003_more, m004_broken])
 
     applied = connection.execute("select version, name from migrations order by version").fetchall()
     tables = {row[0] for row in connection.execute("show tables").fetchall()}
     connection.close()
-    assert applied == [(1, "_m001_initial"), (2, "m002_more")]
+    assert applied == [(1, "_m001_initial"), (2, "_m002_review_desk"), (3, "m003_more")]
     assert "more" in tables
     assert "half" not in tables
 
 
-def test_add_decisions__all_or_none(store: Store) -> None:
+def test_add__all_or_none(store: Store) -> None:
     with pytest.raises(StoreError, match="No sample with id 77"):
         decide(store, ("a", "g", 1, "keep", None), ("b", "g", 77, "keep", None))
 
     assert verdicts(store) == {}
-    assert store.history(1).num_rows == 0
+    assert store.log.history(1).num_rows == 0
 
 
 def test_sample__unknown_id(store: Store) -> None:
@@ -200,7 +202,7 @@ def test_sample__unknown_id(store: Store) -> None:
 # --- the log is the truth
 
 
-def test_add_decisions__a_uid_counts_once(store: Store) -> None:
+def test_add__a_uid_counts_once(store: Store) -> None:
     decide(store, ("a", "a", 1, "keep", None), ("a", "a", 2, "exclude", None))
     decide(store, ("a", "a", 1, "exclude", None))
 
@@ -211,12 +213,12 @@ def test_add_undo__brings_back_what_was_before(store: Store) -> None:
     decide(store, ("a", "a", 1, "relabel", 2))
     decide(store, ("b", "bulk", 1, "keep", None), ("c", "bulk", 2, "exclude", None))
 
-    assert store.add_undo("u1", reviewer="me", decided_at=NOW) == [1, 2]
+    assert store.log.add_undo("u1", reviewer="me", decided_at=NOW) == [1, 2]
     assert verdicts(store) == {1: ("relabel", 2)}
-    assert store.add_undo("u1", reviewer="me", decided_at=NOW) == [1, 2]
+    assert store.log.add_undo("u1", reviewer="me", decided_at=NOW) == [1, 2]
     assert verdicts(store) == {1: ("relabel", 2)}
-    assert store.add_undo("u2", reviewer="me", decided_at=NOW) == [1]
-    assert store.add_undo("u3", reviewer="me", decided_at=NOW) == []
+    assert store.log.add_undo("u2", reviewer="me", decided_at=NOW) == [1]
+    assert store.log.add_undo("u3", reviewer="me", decided_at=NOW) == []
     assert verdicts(store) == {}
 
 
@@ -225,8 +227,8 @@ def test_add_undo__of_one_group_leaves_the_others_and_other_reviewers_alone(stor
     decide(store, ("b", "b", 2, "exclude", None))
     decide(store, ("c", "a", 3, "unsure", None), reviewer="ann")
 
-    assert store.add_undo("u1", group="a", reviewer="me", decided_at=NOW) == [1]
-    assert store.add_undo("u2", group="a", reviewer="me", decided_at=NOW) == []
+    assert store.log.add_undo("u1", group="a", reviewer="me", decided_at=NOW) == [1]
+    assert store.log.add_undo("u2", group="a", reviewer="me", decided_at=NOW) == []
 
     assert set(verdicts(store)) == {2, 3}
 
@@ -244,7 +246,7 @@ def test_add_undo__leaves_other_reviewers_alone(store: Store) -> None:
     decide(store, ("a", "a", 1, "keep", None), reviewer="ann")
     decide(store, ("b", "b", 1, "exclude", None), reviewer="bob")
 
-    assert store.add_undo("u", reviewer="ann", decided_at=NOW) == [1]
+    assert store.log.add_undo("u", reviewer="ann", decided_at=NOW) == [1]
 
     assert verdicts(store) == {1: ("exclude", None)}
 
@@ -278,7 +280,7 @@ def test_current_decisions__equal_the_replayed_log_and_a_plain_model(
     with make_store([0, 1, 2, 0]) as store:
         for number, step in enumerate(steps):
             if isinstance(step, str):
-                store.add_undo(f"u{number}", reviewer=step, decided_at=NOW)
+                store.log.add_undo(f"u{number}", reviewer=step, decided_at=NOW)
                 own = [one for one in log if one[0] == step]
                 log = [one for one in log if one[:2] != own[-1][:2]] if own else log
             else:
@@ -298,7 +300,7 @@ def test_current_decisions__equal_the_replayed_log_and_a_plain_model(
 
         expected = {sample_id: verdict for _, _, sample_id, verdict in log}
         assert {key: verdict for key, (verdict, _) in verdicts(store).items()} == expected
-        assert store.current_decisions().equals(store.replayed_decisions())
+        assert set(store.log.differences().values()) == {0}
 
 
 def test_threads__read_whole_groups_while_others_write(store: Store) -> None:
@@ -308,8 +310,8 @@ def test_threads__read_whole_groups_while_others_write(store: Store) -> None:
         decide(store, *((f"{number}-{i}", str(number), i, "keep", None) for i in range(N_SAMPLES)))
 
     def read(_: int) -> int:
-        _, n_matching = store.queue(after=-1, limit=9, is_decided=True, is_flagged_only=False)
-        return n_matching
+        wanted = Filter(name="all", is_decided=True)
+        return store.queue.counts(wanted, reviewer="me")["n_matching"]
 
     with ThreadPoolExecutor(8) as pool:
         writes = [pool.submit(write, number) for number in range(20)]
@@ -318,7 +320,7 @@ def test_threads__read_whole_groups_while_others_write(store: Store) -> None:
             one.result()
 
     assert {one.result() for one in counts} <= {0, N_SAMPLES}
-    assert sum(store.history(i).num_rows for i in range(N_SAMPLES)) == 20 * N_SAMPLES
+    assert sum(store.log.history(i).num_rows for i in range(N_SAMPLES)) == 20 * N_SAMPLES
 
 
 def test_close__leaves_no_write_ahead_log(tmp_path: Path) -> None:
@@ -327,4 +329,5 @@ def test_close__leaves_no_write_ahead_log(tmp_path: Path) -> None:
 
     store.close()
 
-    assert [path.name for path in tmp_path.iterdir()] == ["store.duckdb"]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["store.duckdb", "store.journal.jsonl"]

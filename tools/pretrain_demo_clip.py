@@ -111,9 +111,7 @@ def main() -> None:
         peak_rate=7e-4 if arguments.go_on else 1e-3,
         goes_on=arguments.go_on,
     )
-    start = (
-        clip.load(f"{clip.LOCAL_PREFIX}{arguments.out}") if arguments.go_on else untrained()
-    )
+    start = clip.load(f"{clip.LOCAL_PREFIX}{arguments.out}") if arguments.go_on else untrained()
     model = start.to(device)
     model.model.requires_grad_(True)
 
