@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from deft_core.store.schema import Connection
 
-VERSION = 1
+VERSION = 2
 """Of the form of the derived tables; a file with another one gets them made anew."""
 NOTHING = ""
 """What an undo or a redo names that found nothing; no event has this group or uid."""
@@ -47,8 +47,8 @@ with opinions as (
     where verdict is not null {only}
     qualify row_number() over (partition by sample_id, reviewer order by seq desc) = 1
 ), labelled as (
-    select o.*, case verdict when 'keep' then given_label when 'relabel' then label end
-        as reviewed_label
+    select o.*, given_label,
+        case verdict when 'keep' then given_label when 'relabel' then label end as reviewed_label
     from opinions o join samples using (sample_id)
 ), ranked as (
     select *,
@@ -66,7 +66,8 @@ select sample_id, seq,
     case when is_contrary then 'unsure' else verdict end as verdict,
     case when not is_contrary then reviewed_label end as reviewed_label,
     reviewer, decided_at, round, run_id, n_reviewers::integer as n_reviewers,
-    is_contrary as is_disputed
+    is_contrary as is_disputed,
+    not is_contrary and coalesce(reviewed_label <> given_label, false) as is_relabelled
 from ranked where is_last
 """
 

@@ -28,17 +28,17 @@ LONGEST_HISTORY = 1000
 JOURNAL_SUFFIX = ".journal.jsonl"
 _COLUMNS = ", ".join(EVENT_SCHEMA.names)
 
-_APPEND = f"""
+_APPEND = """
 insert into decisions by name
 select i.seq, i.uid, i.grp, i.sample_id, i.verdict, i.label, i.note,
     i.verdict is not null and coalesce(
-        q.draw < $share * {N_DRAWS} and q.n_reviewers = 1 and q.reviewer <> $reviewer, false
+        q.draw < $n_chosen and q.n_reviewers = 1 and q.reviewer <> $reviewer, false
     ) as is_blind,
     $reviewer as reviewer, $decided_at as decided_at,
     coalesce(run.round, 1) as round, run.run_id,
     case when q.p_clean is not null and i.verdict is not null then json_object(
         'p_clean', q.p_clean, 'suggested_label', q.suggested_label) end as shown
-from {{source}} i
+from {source} i
 left join current_run run on true
 left join queue q on q.sample_id = i.sample_id
 """
@@ -118,7 +118,11 @@ class DecisionLog:
             with derived.registered(connection, "incoming", new):
                 connection.execute(
                     _APPEND.format(source="incoming"),
-                    {"reviewer": reviewer, "decided_at": naive(decided_at), **_share(connection)},
+                    {
+                        "reviewer": reviewer,
+                        "decided_at": naive(decided_at),
+                        **_n_chosen(connection),
+                    },
                 )
             derived.refresh(connection, sample_ids)
             release_decided(connection, sample_ids, reviewer=reviewer)
@@ -170,7 +174,7 @@ class DecisionLog:
                         "label": label,
                         "reviewer": reviewer,
                         "decided_at": naive(decided_at),
-                        **_share(connection),
+                        **_n_chosen(connection),
                     },
                 )
                 derived.refresh(connection, _ids(connection, "select sample_id from matched"))
@@ -388,9 +392,9 @@ def _last_seq(connection: Connection) -> int:
     return int(row[0])
 
 
-def _share(connection: Connection) -> dict[str, float]:
+def _n_chosen(connection: Connection) -> dict[str, int]:
     (row,) = connection.execute("select share from double_review").fetchall()
-    return {"share": row[0]}
+    return {"n_chosen": round(row[0] * N_DRAWS)}
 
 
 def _ids(connection: Connection, sql: str, **parameters: Any) -> pa.Array:
