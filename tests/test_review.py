@@ -174,7 +174,7 @@ def test_points__every_scored_sample(review: Review) -> None:
 
 
 def test_decide__every_verdict(review: Review) -> None:
-    progress = review.decide(
+    review.decide(
         [
             one(0, "relabel", 2),
             one(1, "keep"),
@@ -183,6 +183,7 @@ def test_decide__every_verdict(review: Review) -> None:
             one(4, "unsure"),
         ]
     )
+    progress = review.progress()
 
     assert progress.by_verdict == {"keep": 1, "relabel": 1, "both": 1, "exclude": 1, "unsure": 1}
     assert (progress.n_samples, progress.n_flagged, progress.n_decided, progress.n_left) == (
@@ -230,14 +231,17 @@ def test_decide__refuses_all_when_one_cannot_be(
 
 
 def test_decide__twice_with_one_uid_counts_once(review: Review) -> None:
-    first = review.decide([one(0, "exclude", uid="a")])
+    review.decide([one(0, "exclude", uid="a")])
+    review.decide([one(0, "exclude", uid="a"), one(0, "keep", uid="a")])
 
-    assert review.decide([one(0, "exclude", uid="a"), one(0, "keep", uid="a")]) == first
+    assert review.sample(0).verdict == "exclude"
     assert len(review.history(0).events) == 1
 
 
 def test_decide__nothing_changes_nothing(review: Review) -> None:
-    assert review.decide([]) == review.progress()
+    before = review.progress()
+    review.decide([])
+    assert review.progress() == before
 
 
 def test_undo__a_group_at_once_and_then_the_one_before(review: Review) -> None:
@@ -246,26 +250,26 @@ def test_undo__a_group_at_once_and_then_the_one_before(review: Review) -> None:
 
     undone = review.undo(uid="u1")
 
-    assert undone.sample_ids == (0, 2)
-    assert undone.progress.by_verdict["keep"] == 0
+    assert undone == (0, 2)
+    assert review.progress().by_verdict["keep"] == 0
     assert review.undo(uid="u1") == undone
-    assert review.undo(uid="u2").sample_ids == (1,)
-    assert review.undo(uid="u3").sample_ids == ()
+    assert review.undo(uid="u2") == (1,)
+    assert review.undo(uid="u3") == ()
 
 
 def test_undo__takes_the_reviewers_own_decision(review: Review) -> None:
     review.decide([one(0)], reviewer="ann")
     review.decide([one(2)], reviewer="bob")
 
-    assert review.undo(uid="u", reviewer="ann").sample_ids == (0,)
-    assert review.undo(uid="v").sample_ids == ()
+    assert review.undo(uid="u", reviewer="ann") == (0,)
+    assert review.undo(uid="v") == ()
 
 
 def test_undo__an_empty_one_is_remembered(review: Review) -> None:
-    assert review.undo(uid="u").sample_ids == ()
+    assert review.undo(uid="u") == ()
     review.decide([one(0)])
 
-    assert review.undo(uid="u").sample_ids == ()
+    assert review.undo(uid="u") == ()
     assert review.sample(0).verdict == "keep"
 
 
@@ -273,12 +277,12 @@ def test_undo__takes_back_the_named_group_and_no_other(review: Review) -> None:
     for uid, sample_id in (("first", 0), ("other", 2), ("later", 0)):
         review.decide([Decision(uid=uid, group=uid, sample_id=sample_id, verdict="exclude")])
 
-    assert review.undo(uid="u", group="unknown").sample_ids == ()
+    assert review.undo(uid="u", group="unknown") == ()
     for _ in range(2):  # Sent twice, undone once.
-        assert review.undo(uid="v", group="first").sample_ids == (0,)
+        assert review.undo(uid="v", group="first") == (0,)
     assert review.sample(0).verdict == "exclude"
-    assert review.undo(uid="w", group="first").sample_ids == ()
-    assert review.undo(uid="x").sample_ids == (0,)
+    assert review.undo(uid="w", group="first") == ()
+    assert review.undo(uid="x") == (0,)
     assert review.sample(2).verdict == "exclude"
     with pytest.raises(StoreError, match="The group must have 1 to 200 printable characters"):
         review.undo(uid="y", group="")

@@ -64,8 +64,8 @@ def bench_questions(store: Store, *, n_samples: int) -> None:
     report("history of one sample", review.history)
     report("what undo and redo would do", lambda _: review.next_steps())
     report("agreement", lambda _: review.agreement(), n=10)
-    report("decide 1, with progress", lambda i: review.decide(decisions(f"one {i}", [i])))
-    report("decide 24, with progress", lambda i: review.decide(decisions(f"page {i}", grid(i))))
+    report("decide 1", lambda i: review.decide(decisions(f"one {i}", [i])))
+    report("decide 24", lambda i: review.decide(decisions(f"page {i}", grid(i))))
     report("undo a named group", lambda i: review.undo(uid=f"undo {i}", group=f"page {i}"))
     report("redo", lambda i: review.redo(uid=f"redo {i}", undo=f"undo {39 - i}"))
 

@@ -110,24 +110,33 @@ def rebuild_queue(connection: Connection) -> None:
     connection.execute(f"create or replace table queue as {_queue_sql(connection)}")
 
 
-def refresh(connection: Connection, sample_ids: pa.Array) -> None:
-    """Bring the derived rows of these samples up to date with the log."""
+def refresh(connection: Connection, *, has_notes: bool = True) -> None:
+    """Bring the derived rows of the samples in the table `touched` up to date with the log;
+    without `has_notes` only their decisions have changed."""
+    _replace_touched(connection, "current_decisions", sql=_CURRENT_DECISIONS)
+    if has_notes:
+        _replace_touched(connection, "current_notes", sql=_CURRENT_NOTES)
+    connection.execute(
+        """
+        update queue set verdict = d.verdict, reviewed_label = d.reviewed_label,
+            reviewer = d.reviewer, n_reviewers = d.n_reviewers,
+            is_disputed = coalesce(d.is_disputed, false)
+        from touched left join current_decisions d using (sample_id)
+        where queue.sample_id = touched.sample_id
+        """
+    )
+
+
+@contextmanager
+def touching(connection: Connection, sample_ids: pa.Array) -> Iterator[None]:
+    """SQL on this connection sees the samples as the table `touched`."""
     with registered(connection, "touched", pa.table({"sample_id": sample_ids})):
-        for name, sql in (
-            ("current_decisions", _CURRENT_DECISIONS),
-            ("current_notes", _CURRENT_NOTES),
-        ):
-            connection.execute(f"delete from {name} where sample_id in (from touched)")
-            connection.execute(f"insert into {name} {sql.format(only=_ONLY_TOUCHED)}")
-        connection.execute(
-            """
-            update queue set verdict = d.verdict, reviewed_label = d.reviewed_label,
-                reviewer = d.reviewer, n_reviewers = d.n_reviewers,
-                is_disputed = coalesce(d.is_disputed, false)
-            from touched left join current_decisions d using (sample_id)
-            where queue.sample_id = touched.sample_id
-            """
-        )
+        yield
+
+
+def _replace_touched(connection: Connection, table: str, *, sql: str) -> None:
+    connection.execute(f"delete from {table} where sample_id in (from touched)")
+    connection.execute(f"insert into {table} {sql.format(only=_ONLY_TOUCHED)}")
 
 
 def differences(connection: Connection) -> dict[str, int]:

@@ -21,7 +21,7 @@ from deft_core.store.database import Database, naive
 from deft_core.store.derived import N_DRAWS, NOTHING
 from deft_core.store.journal import EVENT_SCHEMA, Journal
 from deft_core.store.queue import Matching
-from deft_core.store.reviewers import LEASE, release_decided, renew
+from deft_core.store.reviewers import LEASE, release_touched, renew
 from deft_core.store.schema import MEMORY, Connection
 
 LONGEST_HISTORY = 1000
@@ -112,8 +112,8 @@ class DecisionLog:
         and his others are renewed.
         """
         sample_ids = events["sample_id"].unique()
-        with self._appending() as connection:
-            _check_samples(connection, sample_ids)
+        with self._appending() as connection, derived.touching(connection, sample_ids):
+            _check_samples(connection)
             new = _without_known_uids(connection, events)
             with derived.registered(connection, "incoming", new):
                 connection.execute(
@@ -124,8 +124,9 @@ class DecisionLog:
                         **_n_chosen(connection),
                     },
                 )
-            derived.refresh(connection, sample_ids)
-            release_decided(connection, sample_ids, reviewer=reviewer)
+            has_notes = events["note"].null_count < events.num_rows
+            derived.refresh(connection, has_notes=has_notes)
+            release_touched(connection, reviewer=reviewer)
             renew(connection, reviewer=reviewer, expires_at=decided_at + LEASE)
 
     def add_matching(
@@ -177,7 +178,10 @@ class DecisionLog:
                         **_n_chosen(connection),
                     },
                 )
-                derived.refresh(connection, _ids(connection, "select sample_id from matched"))
+                matched = _ids(connection, "select sample_id from matched")
+                with derived.touching(connection, matched):
+                    derived.refresh(connection, has_notes=False)
+                    release_touched(connection, reviewer=reviewer)
             connection.execute("drop table matched")
         return n
 
@@ -201,7 +205,8 @@ class DecisionLog:
                 },
             )
             touched = _ids(connection, _SAMPLES_OF_UNDO.format(undo="$uid"), uid=uid)
-            derived.refresh(connection, touched)
+            with derived.touching(connection, touched):
+                derived.refresh(connection)
         return touched.to_pylist()  # type: ignore[no-any-return]
 
     def add_redo(
@@ -217,7 +222,8 @@ class DecisionLog:
             )
             redone = "(select redo_of from decisions where uid = $uid)"
             touched = _ids(connection, _SAMPLES_OF_UNDO.format(undo=redone), uid=uid)
-            derived.refresh(connection, touched)
+            with derived.touching(connection, touched):
+                derived.refresh(connection)
         return touched.to_pylist()  # type: ignore[no-any-return]
 
     # --- reading
@@ -365,9 +371,8 @@ def unknown_samples(sample_ids: list[int]) -> StoreError:
     return StoreError(f"No sample with id {shown}.", "Reload the page: the queue is out of date.")
 
 
-def _check_samples(connection: Connection, sample_ids: pa.Array) -> None:
-    with derived.registered(connection, "wanted", pa.table({"sample_id": sample_ids})):
-        unknown = connection.execute("from wanted anti join samples using (sample_id)").fetchall()
+def _check_samples(connection: Connection) -> None:
+    unknown = connection.execute("from touched anti join samples using (sample_id)").fetchall()
     if unknown:
         raise unknown_samples([row[0] for row in unknown])
 
