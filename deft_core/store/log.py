@@ -281,6 +281,10 @@ class DecisionLog:
         )
         return int(row["n"])
 
+    def events(self) -> pa.Table:
+        """Every event, in the columns of the journal."""
+        return self._events(after=0)
+
     def n_events(self) -> int:
         """How many events the log has."""
         (row,) = self._database.rows("select count(*) as n from decisions")
