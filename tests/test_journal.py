@@ -158,7 +158,8 @@ def test_verify_counts_what_the_log_contradicts_and_repairs_it(path: Path) -> No
 
     with Store(path) as store:
         found = store.verify()
-        assert found.differences == {"current_decisions": 2, "current_notes": 0, "queue": 2}
+        differing = {name for name, n in found.differences.items() if n}
+        assert differing == {"current_decisions", "queue"}
         assert found.n_unlike_journal == 1
         assert not found.is_sound
         store.log.rebuild()

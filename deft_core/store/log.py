@@ -53,13 +53,12 @@ where not exists (from decisions where uid = $uid)
 """
 
 _LAST_LIVE_GROUP = """
-select grp from live_events
+select arg_max(grp, seq) as grp from live_events
 where reviewer = $reviewer and ($group::varchar is null or grp = $group)
-order by seq desc limit 1
 """
 
 _LAST_LIVE_UNDO = f"""
-select uid from decisions u
+select arg_max(uid, seq) as uid from decisions u
 where reviewer = $reviewer and undo_of <> '{NOTHING}'
     and ($undo::varchar is null or uid = $undo)
     and not exists (select 1 from decisions r where r.redo_of = u.uid)
@@ -70,14 +69,13 @@ where reviewer = $reviewer and undo_of <> '{NOTHING}'
         ),
         0
     )
-order by seq desc limit 1
 """
 
 _SAMPLES_OF_UNDO = """
 select distinct d.sample_id
 from decisions u join decisions d
     on d.grp = u.undo_of and d.reviewer = u.reviewer and d.seq < u.seq
-where u.uid = {undo} and d.sample_id is not null
+where u.uid = $undo and d.sample_id is not null
 order by d.sample_id
 """
 
@@ -204,10 +202,7 @@ class DecisionLog:
                     "decided_at": naive(decided_at),
                 },
             )
-            touched = _ids(connection, _SAMPLES_OF_UNDO.format(undo="$uid"), uid=uid)
-            with derived.touching(connection, touched):
-                derived.refresh(connection)
-        return touched.to_pylist()  # type: ignore[no-any-return]
+            return self._refresh_undone(connection, undo=uid, reviewer=reviewer)
 
     def add_redo(
         self, uid: str, *, undo: str | None = None, reviewer: str, decided_at: datetime
@@ -220,19 +215,18 @@ class DecisionLog:
                 _STEP.format(names=names),
                 {"uid": uid, "undo": undo, "reviewer": reviewer, "decided_at": naive(decided_at)},
             )
-            redone = "(select redo_of from decisions where uid = $uid)"
-            touched = _ids(connection, _SAMPLES_OF_UNDO.format(undo=redone), uid=uid)
-            with derived.touching(connection, touched):
-                derived.refresh(connection)
-        return touched.to_pylist()  # type: ignore[no-any-return]
+            (row,) = connection.execute(
+                "select redo_of from decisions where uid = ?", [uid]
+            ).fetchall()
+            return self._refresh_undone(connection, undo=row[0], reviewer=reviewer)
 
     # --- reading
 
     def next_steps(self, reviewer: str) -> tuple[str | None, str | None]:
         """The group that an undo of this reviewer would take back, and the undo of a redo."""
-        group = self._database.rows(_LAST_LIVE_GROUP, reviewer=reviewer, group=None)
-        undo = self._database.rows(_LAST_LIVE_UNDO, reviewer=reviewer, undo=None)
-        return (group[0]["grp"] if group else None, undo[0]["uid"] if undo else None)
+        (group,) = self._database.rows(_LAST_LIVE_GROUP, reviewer=reviewer, group=None)
+        (undo,) = self._database.rows(_LAST_LIVE_UNDO, reviewer=reviewer, undo=None)
+        return group["grp"], undo["uid"]
 
     def history(self, sample_id: int) -> pa.Table:
         """The last events about one sample, oldest first, each with `is_live` and `n_events`; an
@@ -314,6 +308,17 @@ class DecisionLog:
                 yield connection
             if self._journal:
                 self._journal.append(self._events(after=self._journal.last_seq))
+
+    def _refresh_undone(self, connection: Connection, *, undo: str, reviewer: str) -> list[int]:
+        """The samples of the undo event `undo`, for which the derived tables are true again."""
+        named = connection.execute("select undo_of from decisions where uid = ?", [undo]).fetchone()
+        if named is None:
+            return []
+        derived.refresh_group(connection, named[0], reviewer=reviewer)
+        sample_ids = _ids(connection, _SAMPLES_OF_UNDO, undo=undo)
+        with derived.touching(connection, sample_ids):
+            derived.refresh(connection)
+        return sample_ids.to_pylist()  # type: ignore[no-any-return]
 
     def _events(self, *, after: int, until: int = 2**62) -> pa.Table:
         events = self._database.table(
