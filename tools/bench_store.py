@@ -25,7 +25,8 @@ PAGE = 20
 
 
 def bench_questions(store: Store, *, n_samples: int) -> None:
-    """Times every question of the desk when half of the samples have been decided twice."""
+    """Times every question of the desk when half of the samples have been decided twice; page and
+    count is what a queue asks for: the rows of 50 samples and how many match in all."""
     review = Review(store)
     half = Filter(name="all", given=tuple(range(N_CLASSES // 2)))
     n_half = review.count(half).n_matching
@@ -68,6 +69,8 @@ def bench_questions(store: Store, *, n_samples: int) -> None:
     report("decide 24", lambda i: review.decide(decisions(f"page {i}", grid(i))))
     report("undo a named group", lambda i: review.undo(uid=f"undo {i}", group=f"page {i}"))
     report("redo", lambda i: review.redo(uid=f"redo {i}", undo=f"undo {39 - i}"))
+    report("copy of the store", lambda i: store.copy(name=f"{i}.duckdb"), n=3)
+    report("verify", lambda _: store.verify(), n=1)
 
 
 def grid(page: int) -> range:
