@@ -23,7 +23,7 @@ from deft_core.export import FORMATS
 from deft_core.run_folder import Progress, RunFolder
 from deft_core.runs import CONFIGS, RunCancelled, Runs, RunView, execute
 from deft_core.terminal import ProgressLine, duration, summary
-from deft_core.workspace import Workspace, is_workspace
+from deft_core.workspace import Workspace, back_up, is_workspace
 
 DEFAULT_WORKSPACE = DATA / "workspace"
 EXIT_ERROR = 2
@@ -163,6 +163,52 @@ def resume(
         _finish(opened.runs, run_id, is_json=is_json)
 
 
+@app.command()
+def verify(
+    *,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    is_repaired: Annotated[
+        bool, typer.Option("--repair", help="Make what is worked out from the log anew first.")
+    ] = False,
+    is_json: JsonOption = False,
+) -> None:
+    """Check that the log of decisions, its journal and what is worked out from them agree."""
+    with _existing(workspace) as opened:
+        if is_repaired:
+            opened.store.log.rebuild()
+        found = opened.store.verify()
+    lines = [f"{found.n_events:,} events."]
+    if found.n_reapplied:
+        lines.append(f"{found.n_reapplied:,} that the database had lost came from the journal.")
+    if found.n_unlike_journal:
+        lines.append(f"{found.n_unlike_journal:,} differ between the database and the journal.")
+    if found.n_unknown_samples:
+        lines.append(f"{found.n_unknown_samples:,} are about samples that do not exist.")
+    lines += [f"{n:,} wrong rows in {table}." for table, n in found.differences.items() if n]
+    lines.append("Everything agrees." if found.is_sound else "Something is wrong.")
+    _print({**asdict(found), "is_sound": found.is_sound}, "\n".join(lines), is_json=is_json)
+    if not found.is_sound:
+        raise typer.Exit(EXIT_ERROR)
+
+
+@app.command()
+def backup(
+    *,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    to: Annotated[Path, typer.Option(help="File to write; it must not exist.")],
+    is_json: JsonOption = False,
+) -> None:
+    """Copy the store with all decisions into one file, also while the application runs."""
+    if not is_workspace(workspace):
+        raise _no_workspace(workspace)
+    written = back_up(workspace, to=to)
+    _print(
+        {"path": str(written), "bytes": written.stat().st_size},
+        f"Wrote {written} ({written.stat().st_size / 1e6:,.1f} MB).",
+        is_json=is_json,
+    )
+
+
 def _run_command(kind: str) -> Callable[..., None]:
     """The command that starts a run of this kind and waits for it, or is its child process."""
 
@@ -285,10 +331,14 @@ _STAGES = {"phase1": _phase1, "phase2": _phase2}
 
 def _existing(path: Path) -> Workspace:
     if not is_workspace(path):
-        raise StoreError(
-            f"{path} is not a workspace.", f"python -m deft_core ingest SOURCE --workspace {path}"
-        )
+        raise _no_workspace(path)
     return Workspace.open(path)
+
+
+def _no_workspace(path: Path) -> StoreError:
+    return StoreError(
+        f"{path} is not a workspace.", f"python -m deft_core ingest SOURCE --workspace {path}"
+    )
 
 
 def _run_json(view: RunView) -> dict[str, Any]:

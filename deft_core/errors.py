@@ -35,3 +35,19 @@ class ExportError(DeftError):
 
 class StoreError(DeftError):
     """The store cannot be opened, or refuses what was asked of it."""
+
+
+class StoreTakenError(StoreError):
+    """The process with the id `pid` has the store open."""
+
+    def __init__(self, message: str, hint: str = "", *, pid: int) -> None:
+        super().__init__(message, hint)
+        self.pid = pid
+
+
+class CountChangedError(StoreError):
+    """Not as many samples match as the reviewer was shown; `n_matching` do now."""
+
+    def __init__(self, message: str, hint: str = "", *, n_matching: int) -> None:
+        super().__init__(message, hint)
+        self.n_matching = n_matching

@@ -7,6 +7,7 @@ similarity of image features; the browser side reads them and computes nothing.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import faiss
 import numpy as np
@@ -83,13 +84,14 @@ def _index(features: Float[np.ndarray, "n dim"], *, most_exact: int) -> faiss.In
     """Searched exactly while that is quick, else in the most likely eighth of the samples."""
     n, dim = features.shape
     if n <= most_exact:
-        index = faiss.IndexFlatIP(dim)
-    else:
-        n_cells = round(math.sqrt(n))
-        index = faiss.index_factory(dim, f"IVF{n_cells},Flat", faiss.METRIC_INNER_PRODUCT)
-        index.train(features)
-        index.nprobe = max(1, round(n_cells * SEARCHED_SHARE))
+        exact = faiss.IndexFlatIP(dim)
+        exact.add(features)
+        return exact
+    n_cells = round(math.sqrt(n))
+    index: Any = faiss.index_factory(dim, f"IVF{n_cells},Flat", faiss.METRIC_INNER_PRODUCT)
+    index.train(features)
     index.add(features)
+    index.nprobe = max(1, round(n_cells * SEARCHED_SHARE))
     return index
 
 

@@ -51,6 +51,16 @@ SCORES_SCHEMA = pa.schema(
     ]
 )
 RESUMABLE = ("crashed", "cancelled", "failed")
+NEIGHBOURS = "neighbours.parquet"
+NEIGHBOURS_SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.int32()),
+        ("nearest", pa.list_(pa.int32())),
+        ("nearest_given", pa.list_(pa.int32())),
+        ("nearest_predicted", pa.list_(pa.int32())),
+    ]
+)
+MOST_NEIGHBOURS = 10
 RUN_ID = re.compile(r"phase[12]-[0-9]+")
 PROGRAM = (sys.executable, "-m", "deft_core")
 POLL_SECONDS = 0.5
@@ -274,6 +284,7 @@ class Runs:
             settings=config["settings"],
             report=folder.read_json("report.json"),
             scores=_queue_scores(folder) if config["kind"] == "phase1" else None,
+            neighbours=_neighbours(folder) if (folder.path / NEIGHBOURS).exists() else None,
         )
 
 
@@ -469,6 +480,35 @@ def _checked_scores(folder: RunFolder) -> pa.Table:
     if not ((labels >= 0) & (labels < n_classes)).all():
         raise _bad_scores(folder, f"a label is not one of {n_classes} classes")
     return scores
+
+
+def _neighbours(folder: RunFolder) -> pa.Table:
+    """The checked neighbours that a phase 1 found, in order of sample id."""
+    table = folder.read_table(NEIGHBOURS)
+    try:
+        table = table.select(NEIGHBOURS_SCHEMA.names).cast(NEIGHBOURS_SCHEMA)
+    except (KeyError, ValueError, pa.ArrowException) as error:
+        raise _bad_neighbours(folder, str(error)) from error
+    known = folder.samples()["sample_id"].to_numpy()
+    for name in NEIGHBOURS_SCHEMA.names:
+        column = table[name]
+        if column.null_count:
+            raise _bad_neighbours(folder, f"{name} has empty values")
+        if pa.types.is_list(column.type):
+            if (pc.max(pc.list_value_length(column)).as_py() or 0) > MOST_NEIGHBOURS:
+                raise _bad_neighbours(folder, f"{name} has more than {MOST_NEIGHBOURS}")
+            column = pc.list_flatten(column)
+        if not np.isin(column.to_numpy(), known).all():
+            raise _bad_neighbours(folder, f"{name} names a sample that is not the run's")
+    if pc.count_distinct(table["sample_id"]).as_py() != table.num_rows:
+        raise _bad_neighbours(folder, "a sample stands there twice")
+    return table.sort_by("sample_id")
+
+
+def _bad_neighbours(folder: RunFolder, problem: str) -> RunError:
+    return RunError(
+        f"The neighbours of {folder.run_id} cannot be used: {problem}.", "Run phase 1 again."
+    )
 
 
 def _bad_scores(folder: RunFolder, problem: str) -> RunError:

@@ -1,23 +1,32 @@
 """A workspace: the folder that holds one data set's store, runs, caches and exports.
 
-store.duckdb    samples, scores and decisions       runs/<run id>/   one folder a run
-cache/          previews; may be deleted            exports/         where exports go by default
+store.duckdb         samples, scores and decisions    runs/<run id>/   one folder a run
+store.journal.jsonl  every decision once more         exports/         where exports go by default
+server.json          where the application answers    backups/         copies of the store
+cache/               previews; may be deleted
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
+from urllib.request import ProxyHandler, Request, build_opener
+from uuid import uuid4
 
-from deft_core.errors import DataError, ExportError, StoreError
+from deft_core.errors import DataError, ExportError, StoreError, StoreTakenError
 from deft_core.export import Exported, export
 from deft_core.ingest import Ingested, IngestReport, read_source
 from deft_core.review import Review
+from deft_core.run_folder import writing_whole
 from deft_core.runs import Runs
-from deft_core.store import Dataset, Store, utc_now
+from deft_core.store import BACKUPS, Dataset, Store, utc_now
 
 STORE = "store.duckdb"
+SERVER = "server.json"
+ANSWER_SECONDS = 600
 
 OnProgress = Callable[[int, int], None]
 
@@ -68,6 +77,10 @@ class Workspace:
     def close(self) -> None:
         """Free the store for other processes; runs go on."""
         self.store.close()
+
+    def copy_store(self) -> Path:
+        """A copy of the store in the folder `backups`, as it is at one moment."""
+        return self.store.copy(name=f"store-{utc_now():%Y%m%d-%H%M%S}-{uuid4().hex[:6]}.duckdb")
 
     @property
     def cache(self) -> Path:
@@ -122,6 +135,48 @@ class Workspace:
         return export(
             self.store, format=format, to=to, is_forced=is_forced, on_progress=on_progress
         )
+
+
+def back_up(path: Path, *, to: Path) -> Path:
+    """The new file `to`, a copy of the store of the workspace at `path`. The application that has
+    it open is asked for one; StoreError when another process has it open, or `to` exists."""
+    if to.exists():
+        raise StoreError(f"{to} exists already.", "Choose another --to.")
+    try:
+        with Workspace.open(path) as opened:
+            copy = opened.copy_store()
+    except StoreTakenError as taken:
+        copy = _ask_application(path, taken=taken)
+    try:
+        with writing_whole(to) as temporary:
+            shutil.copyfile(copy, temporary)
+    except OSError as error:
+        raise StoreError(
+            f"{to} cannot be written: {error.strerror}.", "Choose another --to."
+        ) from error
+    copy.unlink()
+    return to
+
+
+def _ask_application(path: Path, *, taken: StoreTakenError) -> Path:
+    """The copy that the application made which has the workspace open."""
+    try:
+        server = json.loads((path / SERVER).read_text(encoding="utf-8"))
+        port = int(server["port"]) if server["pid"] == taken.pid else None
+    except (OSError, ValueError, KeyError, TypeError):
+        port = None
+    if port is None:
+        raise taken
+    request = Request(f"http://127.0.0.1:{port}/api/v1/backup", method="POST")
+    try:
+        with build_opener(ProxyHandler({})).open(request, timeout=ANSWER_SECONDS) as answer:
+            name = json.load(answer)["name"]
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreError(
+            f"The application (process {taken.pid}) made no copy: {error}",
+            "Close it, then try again.",
+        ) from error
+    return path / BACKUPS / Path(name).name
 
 
 def is_workspace(path: Path) -> bool:

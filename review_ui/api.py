@@ -8,22 +8,49 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote
 
 import numpy as np
-from fastapi import APIRouter, HTTPException, Query, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Response
 from fastapi.responses import FileResponse, JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
 
-from deft_core.errors import StoreError
-from deft_core.review import LONGEST_PAGE, Decision, QueuedSample, QueuePage
+from deft_core.errors import CountChangedError, StoreError
+from deft_core.reasons import Evidence
+from deft_core.review import (
+    LONGEST_PAGE,
+    Agreement,
+    Confusion,
+    Counts,
+    Decision,
+    History,
+    Note,
+    QueuedSample,
+    QueuePage,
+    Review,
+)
 from deft_core.workspace import Workspace
-from review_ui.images import PREVIEW_PX, Images, SourceFile
+from review_ui.images import Images, SourceFile
+from review_ui.messages import (
+    LONGEST_BATCH,
+    Apply,
+    Batch,
+    ConfusionMessage,
+    CountMessage,
+    Decide,
+    Double,
+    NoteMessage,
+    QueueMessage,
+    Redo,
+    Release,
+    Undo,
+    ViewMessage,
+)
 
-LONGEST_BATCH = 1000
 ASSETS = Path(__file__).parent / "assets"
 ASSET_TYPES = {".js": "text/javascript", ".css": "text/css"}
 KEEP = "private, max-age=604800, immutable"
@@ -34,47 +61,23 @@ ANOTHER_STORE = {
     "is_another_store": True,
 }
 
-Name = Annotated[str, Field(min_length=1, max_length=200)]
-Number = Annotated[int, Field(ge=0, lt=2**31)]
+
+def reviewer_name(x_reviewer: Annotated[str | None, Header(max_length=2000)] = None) -> str | None:
+    """Who asks, by the header X-Reviewer in percent-encoding; None for the default reviewer."""
+    return unquote(x_reviewer) if x_reviewer else None
 
 
-class Decide(BaseModel):
-    """One verdict as the desk sends it."""
-
-    model_config = ConfigDict(extra="forbid")
-    type: Literal["decide"]
-    uid: Name
-    group: Name
-    sample_id: Number
-    verdict: Name
-    label: Number | None = None
-
-
-class Undo(BaseModel):
-    """One step back: the decisions of `group`, or the reviewer's last ones without it."""
-
-    model_config = ConfigDict(extra="forbid")
-    type: Literal["undo"]
-    uid: Name
-    group: Name | None = None
-
-
-class Batch(BaseModel):
-    """Decisions and undos in the order in which they were made, for the store with the id `store`.
-    Sample ids start at 0 in every store, so another one must never take them."""
-
-    store: Name
-    items: list[Annotated[Decide | Undo, Field(discriminator="type")]] = Field(
-        min_length=1, max_length=LONGEST_BATCH
-    )
+Reviewer = Annotated[str | None, Depends(reviewer_name)]
 
 
 def desk_routes(workspace: Workspace) -> APIRouter:
     """/api/v1: what the review desk asks for and sends."""
     routes = APIRouter(prefix="/api/v1")
 
+    review = workspace.review
+
     @routes.get("/session")
-    def session() -> dict[str, Any]:
+    def session(reviewer: Reviewer) -> dict[str, Any]:
         workspace.runs.import_finished()
         dataset = workspace.dataset
         run = workspace.store.current_run()
@@ -83,26 +86,109 @@ def desk_routes(workspace: Workspace) -> APIRouter:
             "classes": dataset.class_names if dataset else [],
             "run": run.run_id if run else None,
             "similarity_range": _similarity_range(workspace),
-            "progress": workspace.review.progress(),
+            "progress": review.progress(),
+            "reviewer": review.name(reviewer),
+            "double_share": review.double_share(),
+            **asdict(review.next_steps(reviewer=reviewer)),
         }
 
     @routes.get("/queue")
     def queue(
+        reviewer: Reviewer,
         after: Annotated[str | None, Query(max_length=100)] = None,
         limit: Annotated[int, Query(ge=1, le=LONGEST_PAGE)] = 50,
     ) -> QueuePage:
-        return workspace.review.queue(after=after, limit=limit)
+        return review.queue(after=after, limit=limit, reviewer=reviewer)
+
+    @routes.post("/queue")
+    def chosen_queue(asked: QueueMessage, reviewer: Reviewer) -> QueuePage:
+        return review.queue(
+            asked.filter.wanted(),
+            sort=asked.order(),
+            after=asked.after,
+            limit=asked.limit,
+            reviewer=reviewer,
+            is_leased=asked.lease,
+        )
+
+    @routes.post("/count")
+    def count(asked: CountMessage, reviewer: Reviewer) -> Counts:
+        return review.count(asked.filter.wanted(), reviewer=reviewer)
+
+    @routes.post("/confusion")
+    def confusion(asked: ConfusionMessage, reviewer: Reviewer) -> Confusion:
+        return review.confusion(asked.filter.wanted(), limit=asked.limit, reviewer=reviewer)
 
     @routes.get("/samples/{sample_id}")
-    def sample(sample_id: int) -> QueuedSample:
+    def sample(sample_id: int, reviewer: Reviewer) -> QueuedSample:
         with _unknown_is_404():
-            return workspace.review.sample(sample_id)
+            return review.sample(sample_id, reviewer=reviewer)
+
+    @routes.get("/samples/{sample_id}/history")
+    def history(sample_id: int, reviewer: Reviewer) -> History:
+        with _unknown_is_404():
+            return review.history(sample_id, reviewer=reviewer)
+
+    @routes.get("/samples/{sample_id}/evidence")
+    def evidence(sample_id: int, reviewer: Reviewer) -> Evidence:
+        with _unknown_is_404():
+            return review.evidence(sample_id, reviewer=reviewer)
 
     @routes.post("/decisions")
-    def decisions(batch: Batch) -> Any:
+    def decisions(batch: Batch, reviewer: Reviewer) -> Any:
         if batch.store != workspace.store.id:
             return JSONResponse(ANOTHER_STORE, status_code=409)
-        return _settle(batch, workspace=workspace)
+        return _settle(batch, review=review, sender=reviewer)
+
+    @routes.post("/apply")
+    def apply(asked: Apply, reviewer: Reviewer) -> Any:
+        if asked.store != workspace.store.id:
+            return JSONResponse(ANOTHER_STORE, status_code=409)
+        try:
+            n_applied = review.decide_matching(
+                asked.filter.wanted(),
+                uid=asked.uid,
+                verdict=asked.verdict,
+                label=asked.label,
+                n_expected=asked.n,
+                reviewer=reviewer,
+            )
+        except CountChangedError as error:
+            answer = {"message": error.message, "hint": error.hint, "n_matching": error.n_matching}
+            return JSONResponse(answer, status_code=409)
+        return {
+            "n_applied": n_applied,
+            "group": asked.uid,
+            "progress": review.progress(),
+            **asdict(review.next_steps(reviewer=reviewer)),
+        }
+
+    @routes.get("/view")
+    def view(reviewer: Reviewer) -> dict[str, Any]:
+        return {"view": review.view(reviewer=reviewer)}
+
+    @routes.put("/view")
+    def keep_view(state: ViewMessage, reviewer: Reviewer) -> dict[str, Any]:
+        review.set_view(state.model_dump(), reviewer=reviewer)
+        return {"view": state.model_dump()}
+
+    @routes.post("/leases")
+    def leases(asked: Release, reviewer: Reviewer) -> dict[str, int]:
+        ids = None if asked.release == "all" else asked.release
+        return {"n_released": review.release(ids, reviewer=reviewer)}
+
+    @routes.put("/double")
+    def double(asked: Double) -> dict[str, float]:
+        review.set_double_share(asked.share)
+        return {"double_share": asked.share}
+
+    @routes.get("/agreement")
+    def agreement() -> Agreement:
+        return review.agreement()
+
+    @routes.post("/backup")
+    def backup() -> dict[str, str]:
+        return {"name": workspace.copy_store().name}
 
     @routes.get("/points")
     def points() -> Response:
@@ -127,8 +213,10 @@ def file_routes(workspace: Workspace) -> APIRouter:
     images = Images(workspace.cache, find=lambda sample_id: _source(workspace, sample_id))
 
     @routes.get("/images/{sample_id}")
-    def image(sample_id: int) -> Response:
-        return _picture(images, sample_id, px=PREVIEW_PX)
+    def image(
+        sample_id: int, px: Annotated[Literal["160", "320", "1024"], Query()] = "1024"
+    ) -> Response:
+        return _picture(images, sample_id, px=int(px))
 
     @routes.get("/exports/{name}")
     def export(name: str) -> FileResponse:
@@ -146,22 +234,38 @@ def file_routes(workspace: Workspace) -> APIRouter:
     return routes
 
 
-def _settle(batch: Batch, *, workspace: Workspace) -> dict[str, Any]:
-    """The progress once all is committed, and for each undo the samples it gave back.
+def _settle(batch: Batch, *, review: Review, sender: str | None) -> dict[str, Any]:
+    """The progress once all is committed, and for each undo and redo the samples it gave back.
 
-    Neighbouring decisions share a transaction; an undo takes effect at its place among them.
+    Neighbouring decisions and notes of one reviewer share a transaction; an undo or redo takes
+    effect at its place among them.
     """
     undone: list[tuple[int, ...]] = []
-    for is_undo, items in groupby(batch.items, key=lambda item: isinstance(item, Undo)):
-        if is_undo:
-            undone += [
-                workspace.review.undo(uid=item.uid, group=item.group).sample_ids for item in items
-            ]
-        else:
-            workspace.review.decide(
-                [Decision(**item.model_dump(exclude={"type"})) for item in items]
-            )
-    return {"progress": workspace.review.progress(), "undone": undone}
+    redone: list[tuple[int, ...]] = []
+    for (is_step, reviewer), items in groupby(
+        batch.items, key=lambda item: (isinstance(item, Undo | Redo), item.reviewer or sender)
+    ):
+        if not is_step:
+            review.decide(list(map(_event, items)), reviewer=reviewer)
+            continue
+        for item in items:
+            if isinstance(item, Undo):
+                back = review.undo(uid=item.uid, group=item.group, reviewer=reviewer)
+                undone.append(back[:LONGEST_BATCH])
+            else:
+                back = review.redo(uid=item.uid, undo=item.undo, reviewer=reviewer)
+                redone.append(back[:LONGEST_BATCH])
+    return {
+        "progress": review.progress(),
+        "undone": undone,
+        "redone": redone,
+        **asdict(review.next_steps(reviewer=sender)),
+    }
+
+
+def _event(item: Decide | NoteMessage) -> Decision | Note:
+    values = item.model_dump(exclude={"type", "reviewer"})
+    return Decision(**values) if isinstance(item, Decide) else Note(**values)
 
 
 def _similarity_range(workspace: Workspace) -> tuple[float, float]:

@@ -20,7 +20,6 @@ from PIL import Image, ImageDraw, ImageFont
 from deft_core.errors import DataError
 from deft_core.pictures import open_picture
 
-PREVIEW_PX = 1024
 QUALITY = 88
 UNREADABLE = "This picture cannot be read"
 CHANGED = "This picture has changed since ingest"

@@ -7,6 +7,7 @@ machine is served, and nothing is ever requested from another one.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -24,7 +25,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deft_core.errors import DeftError
-from deft_core.workspace import Workspace
+from deft_core.workspace import SERVER, Workspace
 from review_ui.api import desk_routes, file_routes
 
 HOST = "127.0.0.1"
@@ -131,17 +132,23 @@ def serve(
     Without `port` the first free one from 7860 on is taken.
     """
     with listening(port) as listener:
-        address = f"http://{HOST}:{listener.getsockname()[1]}"
+        own_port = listener.getsockname()[1]
+        address = f"http://{HOST}:{own_port}"
         config = uvicorn.Config(
             create_app(workspace),
             log_level="warning",
             timeout_graceful_shutdown=3,
         )
         server = _Server(config, on_ready=lambda: on_ready(address))
+        sign = workspace.path / SERVER
+        sign.write_text(json.dumps({"pid": os.getpid(), "port": own_port}), encoding="utf-8")
         # uvicorn raises the signal that stopped it once more; both end this block in good order.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        with suppress(KeyboardInterrupt):
-            server.run(sockets=[listener])
+        try:
+            with suppress(KeyboardInterrupt):
+                server.run(sockets=[listener])
+        finally:
+            sign.unlink(missing_ok=True)
 
 
 class _Server(uvicorn.Server):

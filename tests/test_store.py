@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -16,8 +19,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from deft_core.errors import StoreError
-from deft_core.store import Store
-from deft_core.store.schema import MIGRATIONS, Connection, connect, migrate
+from deft_core.store import Filter, Store
+from deft_core.store.database import IdleTimer
+from deft_core.store.schema import MEMORY, MIGRATIONS, Connection, connect, migrate
 from tests.small_world import NOW, add_scores, make_store
 
 N_SAMPLES = 4
@@ -33,15 +37,17 @@ def decide(
     store: Store, *rows: tuple[str, str, int, str, int | None], reviewer: str = "me"
 ) -> None:
     """Append decisions given as (uid, group, sample_id, verdict, label)."""
-    names = ("uid", "grp", "sample_id", "verdict", "label")
-    types = (pa.string(), pa.string(), pa.int32(), pa.string(), pa.int32())
+    names = ("uid", "grp", "sample_id", "verdict", "label", "note")
+    types = (pa.string(), pa.string(), pa.int32(), pa.string(), pa.int32(), pa.string())
     schema = pa.schema(list(zip(names, types, strict=True)))
-    table = pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], schema)
-    store.add_decisions(table, reviewer=reviewer, decided_at=NOW)
+    table = pa.Table.from_pylist(
+        [dict(zip(names, (*row, None), strict=True)) for row in rows], schema
+    )
+    store.log.add(table, reviewer=reviewer, decided_at=NOW)
 
 
 def verdicts(store: Store) -> dict[int, tuple[str, int | None]]:
-    rows = store.current_decisions().to_pylist()
+    rows = store.log.current().to_pylist()
     return {row["sample_id"]: (row["verdict"], row["reviewed_label"]) for row in rows}
 
 
@@ -75,12 +81,12 @@ def test_add_dataset__refuses_a_second_one(store: Store) -> None:
     assert store.samples().num_rows == N_SAMPLES
 
 
-def test_add_decisions__keeps_what_the_reviewer_saw(store: Store) -> None:
+def test_add__keeps_what_the_reviewer_saw(store: Store) -> None:
     add_scores(store, [0.25, 0.5, 0.75, 1.0], predicted=[2, 1, 2, 0])
 
     decide(store, ("a", "a", 0, "relabel", 2))
 
-    (event,) = store.history(0).to_pylist()
+    (event,) = store.log.history(0).to_pylist()
     assert event["shown"] == '{"p_clean":0.25,"suggested_label":2}'
     assert (event["run_id"], event["round"]) == ("phase1-001", 1)
 
@@ -162,34 +168,35 @@ def test_open__refuses_a_store_of_a_newer_application(tmp_path: Path) -> None:
 
 
 def test_migrate__applies_each_once_and_a_broken_one_not_at_all() -> None:
-    def m002_more(connection: Connection) -> None:
+    def m_more(connection: Connection) -> None:
         connection.execute("create table more(a integer)")
 
-    def m003_broken(connection: Connection) -> None:
+    def m_broken(connection: Connection) -> None:
         connection.execute("create table half(a integer)")
         raise RuntimeError("power cut")
 
-    connection = connect(":memory:")
-    migrate(connection, path="x")
-    migrate(connection, path="x", migrations=[*MIGRATIONS, m002_more])
+    connection = connect(MEMORY)
+    migrate(connection, path=MEMORY)
+    migrate(connection, path=MEMORY, migrations=[*MIGRATIONS, m_more])
 
     with pytest.raises(RuntimeError, match="power cut"):
-        migrate(connection, path="x", migrations=[*MIGRATIONS, m002_more, m003_broken])
+        migrate(connection, path=MEMORY, migrations=[*MIGRATIONS, m_more, m_broken])
 
     applied = connection.execute("select version, name from migrations order by version").fetchall()
     tables = {row[0] for row in connection.execute("show tables").fetchall()}
     connection.close()
-    assert applied == [(1, "_m001_initial"), (2, "m002_more")]
+    own = [(number, one.__name__) for number, one in enumerate(MIGRATIONS, start=1)]
+    assert applied == [*own, (len(own) + 1, "m_more")]
     assert "more" in tables
     assert "half" not in tables
 
 
-def test_add_decisions__all_or_none(store: Store) -> None:
+def test_add__all_or_none(store: Store) -> None:
     with pytest.raises(StoreError, match="No sample with id 77"):
         decide(store, ("a", "g", 1, "keep", None), ("b", "g", 77, "keep", None))
 
     assert verdicts(store) == {}
-    assert store.history(1).num_rows == 0
+    assert store.log.history(1).num_rows == 0
 
 
 def test_sample__unknown_id(store: Store) -> None:
@@ -200,7 +207,7 @@ def test_sample__unknown_id(store: Store) -> None:
 # --- the log is the truth
 
 
-def test_add_decisions__a_uid_counts_once(store: Store) -> None:
+def test_add__a_uid_counts_once(store: Store) -> None:
     decide(store, ("a", "a", 1, "keep", None), ("a", "a", 2, "exclude", None))
     decide(store, ("a", "a", 1, "exclude", None))
 
@@ -211,12 +218,12 @@ def test_add_undo__brings_back_what_was_before(store: Store) -> None:
     decide(store, ("a", "a", 1, "relabel", 2))
     decide(store, ("b", "bulk", 1, "keep", None), ("c", "bulk", 2, "exclude", None))
 
-    assert store.add_undo("u1", reviewer="me", decided_at=NOW) == [1, 2]
+    assert store.log.add_undo("u1", reviewer="me", decided_at=NOW) == [1, 2]
     assert verdicts(store) == {1: ("relabel", 2)}
-    assert store.add_undo("u1", reviewer="me", decided_at=NOW) == [1, 2]
+    assert store.log.add_undo("u1", reviewer="me", decided_at=NOW) == [1, 2]
     assert verdicts(store) == {1: ("relabel", 2)}
-    assert store.add_undo("u2", reviewer="me", decided_at=NOW) == [1]
-    assert store.add_undo("u3", reviewer="me", decided_at=NOW) == []
+    assert store.log.add_undo("u2", reviewer="me", decided_at=NOW) == [1]
+    assert store.log.add_undo("u3", reviewer="me", decided_at=NOW) == []
     assert verdicts(store) == {}
 
 
@@ -225,8 +232,8 @@ def test_add_undo__of_one_group_leaves_the_others_and_other_reviewers_alone(stor
     decide(store, ("b", "b", 2, "exclude", None))
     decide(store, ("c", "a", 3, "unsure", None), reviewer="ann")
 
-    assert store.add_undo("u1", group="a", reviewer="me", decided_at=NOW) == [1]
-    assert store.add_undo("u2", group="a", reviewer="me", decided_at=NOW) == []
+    assert store.log.add_undo("u1", group="a", reviewer="me", decided_at=NOW) == [1]
+    assert store.log.add_undo("u2", group="a", reviewer="me", decided_at=NOW) == []
 
     assert set(verdicts(store)) == {2, 3}
 
@@ -244,61 +251,116 @@ def test_add_undo__leaves_other_reviewers_alone(store: Store) -> None:
     decide(store, ("a", "a", 1, "keep", None), reviewer="ann")
     decide(store, ("b", "b", 1, "exclude", None), reviewer="bob")
 
-    assert store.add_undo("u", reviewer="ann", decided_at=NOW) == [1]
+    assert store.log.add_undo("u", reviewer="ann", decided_at=NOW) == [1]
 
     assert verdicts(store) == {1: ("exclude", None)}
 
 
+REVIEWERS = st.sampled_from(["ann", "bob"])
+VERDICTS = st.sampled_from(["keep", "relabel", "both", "exclude", "unsure"])
 STEPS = st.lists(
     st.one_of(
         st.tuples(
-            st.sampled_from(["ann", "bob"]),
-            st.sampled_from(["g1", "g2", "g3"]),
-            st.lists(
-                st.tuples(
-                    st.integers(0, N_SAMPLES - 1),
-                    st.sampled_from(["keep", "relabel", "both", "exclude", "unsure"]),
-                ),
-                min_size=1,
-                max_size=3,
-            ),
+            st.just("decide"),
+            REVIEWERS,
+            st.lists(st.tuples(st.integers(0, N_SAMPLES - 1), VERDICTS), min_size=1, max_size=3),
         ),
-        st.sampled_from(["ann", "bob"]),
+        st.tuples(st.just("bulk"), REVIEWERS, VERDICTS),
+        st.tuples(st.just("undo"), REVIEWERS, st.none()),
+        st.tuples(st.just("redo"), REVIEWERS, st.none()),
     ),
-    max_size=12,
+    max_size=14,
 )
 
 
-@settings(max_examples=25, deadline=None)
+@dataclass
+class PlainModel:
+    """The log once more, as lists: per reviewer what an undo takes back and a redo brings back."""
+
+    groups: list[tuple[str, dict[int, str]]] = field(default_factory=list)
+    undone: dict[str, list[int]] = field(default_factory=dict)
+    is_live: list[bool] = field(default_factory=list)
+
+    def add(self, reviewer: str, group: dict[int, str]) -> None:
+        self.groups.append((reviewer, group))
+        self.is_live.append(True)
+        self.undone[reviewer] = []
+
+    def undo(self, reviewer: str) -> None:
+        own = [i for i, (who, _) in enumerate(self.groups) if who == reviewer and self.is_live[i]]
+        if own:
+            self.is_live[own[-1]] = False
+            self.undone.setdefault(reviewer, []).append(own[-1])
+
+    def redo(self, reviewer: str) -> None:
+        if self.undone.get(reviewer):
+            self.is_live[self.undone[reviewer].pop()] = True
+
+    def verdicts(self) -> dict[int, str]:
+        found: dict[int, str] = {}
+        for (_, group), is_live in zip(self.groups, self.is_live, strict=True):
+            found |= group if is_live else {}
+        return found
+
+
+@settings(max_examples=40, deadline=None)
 @cases(STEPS)
 def test_current_decisions__equal_the_replayed_log_and_a_plain_model(
-    steps: list[tuple[str, str, list[tuple[int, str]]] | str],
+    steps: list[tuple[str, str, Any]],
 ) -> None:
-    log: list[tuple[str, str, int, str]] = []
+    model = PlainModel()
     with make_store([0, 1, 2, 0]) as store:
-        for number, step in enumerate(steps):
-            if isinstance(step, str):
-                store.add_undo(f"u{number}", reviewer=step, decided_at=NOW)
-                own = [one for one in log if one[0] == step]
-                log = [one for one in log if one[:2] != own[-1][:2]] if own else log
+        add_scores(store, [0.1, 0.2, 0.8, 0.9])
+        for number, (kind, reviewer, what) in enumerate(steps):
+            uid = f"{number}"
+            if kind == "decide":
+                decide(
+                    store,
+                    *(
+                        (f"{uid}-{i}", uid, sample_id, verdict, label_of(verdict))
+                        for i, (sample_id, verdict) in enumerate(what)
+                    ),
+                    reviewer=reviewer,
+                )
+                model.add(reviewer, dict(what))
+            elif kind == "bulk":
+                n = store.log.add_matching(
+                    store.queue.matching(Filter(name="all"), reviewer=reviewer),
+                    uid=uid,
+                    verdict=what,
+                    label=label_of(what),
+                    n_expected=N_SAMPLES,
+                    reviewer=reviewer,
+                    decided_at=NOW,
+                )
+                assert n == N_SAMPLES
+                model.add(reviewer, dict.fromkeys(range(N_SAMPLES), what))
+            elif kind == "undo":
+                store.log.add_undo(uid, reviewer=reviewer, decided_at=NOW)
+                model.undo(reviewer)
             else:
-                reviewer, group, decisions = step
-                rows = [
-                    (
-                        f"{number}-{i}",
-                        group,
-                        sample_id,
-                        verdict,
-                        2 if verdict == "relabel" else None,
-                    )
-                    for i, (sample_id, verdict) in enumerate(decisions)
-                ]
-                decide(store, *rows, reviewer=reviewer)
-                log += [(reviewer, group, sample_id, verdict) for sample_id, verdict in decisions]
+                store.log.add_redo(uid, reviewer=reviewer, decided_at=NOW)
+                model.redo(reviewer)
 
-        expected = {sample_id: verdict for _, _, sample_id, verdict in log}
-        assert {key: verdict for key, (verdict, _) in verdicts(store).items()} == expected
-        assert store.current_decisions().equals(store.replayed_decisions())
+        found = {sample_id: verdict for sample_id, (verdict, _) in verdicts(store).items()}
+        assert found == model.verdicts()
+        assert set(store.log.differences().values()) == {0}
+
+
+def label_of(verdict: str) -> int | None:
+    return 2 if verdict == "relabel" else None
+
+
+def test_idle__the_write_ahead_log_is_folded_into_the_file_when_nobody_writes() -> None:
+    rings = threading.Semaphore(0)
+    timer = IdleTimer(rings.release, seconds=0.01)
+    for _ in range(2):
+        timer.touch()
+        timer.touch()
+        assert rings.acquire(timeout=10)
+    timer.close()
+    timer.touch()
+    assert not rings.acquire(blocking=False)
 
 
 def test_threads__read_whole_groups_while_others_write(store: Store) -> None:
@@ -308,8 +370,8 @@ def test_threads__read_whole_groups_while_others_write(store: Store) -> None:
         decide(store, *((f"{number}-{i}", str(number), i, "keep", None) for i in range(N_SAMPLES)))
 
     def read(_: int) -> int:
-        _, n_matching = store.queue(after=-1, limit=9, is_decided=True, is_flagged_only=False)
-        return n_matching
+        wanted = Filter(name="all", is_decided=True)
+        return store.queue.counts(wanted, reviewer="me")["n_matching"]
 
     with ThreadPoolExecutor(8) as pool:
         writes = [pool.submit(write, number) for number in range(20)]
@@ -318,7 +380,7 @@ def test_threads__read_whole_groups_while_others_write(store: Store) -> None:
             one.result()
 
     assert {one.result() for one in counts} <= {0, N_SAMPLES}
-    assert sum(store.history(i).num_rows for i in range(N_SAMPLES)) == 20 * N_SAMPLES
+    assert sum(store.log.history(i).num_rows for i in range(N_SAMPLES)) == 20 * N_SAMPLES
 
 
 def test_close__leaves_no_write_ahead_log(tmp_path: Path) -> None:
@@ -327,4 +389,5 @@ def test_close__leaves_no_write_ahead_log(tmp_path: Path) -> None:
 
     store.close()
 
-    assert [path.name for path in tmp_path.iterdir()] == ["store.duckdb"]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["store.duckdb", "store.journal.jsonl"]

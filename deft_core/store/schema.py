@@ -1,26 +1,29 @@
 """Opens the file of a store and brings its tables up to date.
 
 `store` has one row: the id that tells this store from every other, at the same path too.
-
-`decisions` is the append-only log. `undone_decisions`, `live_decisions` and `latest_decisions` say
-what it means: an undo ends the decisions of its reviewer in the group `undo_of` that came before
-it, and of the live decisions on a sample the last one counts. An undo that found nothing names the
-group "", in which no decision is.
+`decisions` is the append-only log of decisions, notes, undos and redos; `derived.py` says what it
+means and makes the tables that are worked out from it.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from uuid import uuid4
 
 import duckdb
 
-from deft_core.errors import StoreError
+from deft_core.errors import StoreError, StoreTakenError
 
 Connection = duckdb.DuckDBPyConnection
 Migration = Callable[[Connection], None]
+MEMORY = ":memory:"
+BACKUPS = "backups"
+"""The folder beside a store in which copies of it are made; SQL can write nowhere else."""
 
 
 def connect(path: Path | str) -> Connection:
@@ -37,6 +40,9 @@ def connect(path: Path | str) -> Connection:
         )
     except duckdb.Error as error:
         raise _open_error(path, error) from error
+    if str(path) != MEMORY:
+        folder = str(backup_folder(path))
+        connection.execute("set allowed_directories = [$folder]", {"folder": folder})
     connection.execute("set enable_external_access = false")
     connection.execute("set lock_configuration = true")
     return connection
@@ -45,13 +51,49 @@ def connect(path: Path | str) -> Connection:
 def _open_error(path: Path | str, error: duckdb.Error) -> StoreError:
     holder = re.search(r"PID (\d+)", str(error))
     if holder:
-        return StoreError(
+        return StoreTakenError(
             f"{path} is open in another process (id {holder[1]}).",
             "Close the application that uses this workspace, or choose another --workspace.",
+            pid=int(holder[1]),
         )
     return StoreError(
         f"{path} cannot be opened: {error}", "Is it a workspace of this application, and whole?"
     )
+
+
+def backup_folder(path: Path | str) -> Path:
+    """Where copies of the store at `path` are made."""
+    return Path(path).resolve().parent / BACKUPS
+
+
+def copy_to_backup(connection: Connection, path: Path | str, *, name: str) -> Path:
+    """A new file in the backup folder that holds what this store holds now; others may go on
+    writing. The engine copies: were the file opened here a second time and closed, the operating
+    system would end the engine's lock on it."""
+    folder = backup_folder(path)
+    folder.mkdir(exist_ok=True)
+    target = folder / name
+    temporary = folder / f".{uuid4().hex}.tmp"
+    try:
+        with connection.cursor() as cursor:
+            (row,) = cursor.execute("select current_database()").fetchall()
+            cursor.execute(f"attach {_quoted(str(temporary))} as copied")
+            try:
+                cursor.execute(f'copy from database "{row[0]}" to copied')
+                cursor.execute("checkpoint copied")
+            finally:
+                cursor.execute("detach copied")
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def _quoted(text: str) -> str:
+    """A text as SQL writes it, for `attach`, which takes no parameter."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 @contextmanager
@@ -69,7 +111,8 @@ def transaction(connection: Connection) -> Iterator[None]:
 def migrate(
     connection: Connection, *, path: Path | str, migrations: Sequence[Migration] | None = None
 ) -> None:
-    """Bring the schema up to date: each migration and its record share one transaction."""
+    """Bring the schema up to date: each migration and its record share one transaction. A file
+    that has a schema already is copied to the backup folder first."""
     migrations = MIGRATIONS if migrations is None else migrations
     connection.execute("create table if not exists migrations(version integer, name varchar)")
     (row,) = connection.execute("select coalesce(max(version), 0) from migrations").fetchall()
@@ -79,12 +122,20 @@ def migrate(
             f"{path} has schema {version}; this application knows {len(migrations)}.",
             "Update the application.",
         )
+    if 0 < version < len(migrations) and str(path) != MEMORY:
+        copy_to_backup(connection, path, name=_unused_name(path, version=version))
     for number, migration in enumerate(migrations[version:], start=version + 1):
         with transaction(connection):
             migration(connection)
             connection.execute("insert into migrations values (?, ?)", [number, migration.__name__])
     if version < len(migrations):
         connection.execute("checkpoint")
+
+
+def _unused_name(path: Path | str, *, version: int) -> str:
+    taken = {one.name for one in backup_folder(path).glob("*.duckdb")}
+    names = (f"schema-{version}-{number}.duckdb" for number in count(1))
+    return next(name for name in names if name not in taken)
 
 
 def _m001_initial(connection: Connection) -> None:
@@ -108,7 +159,6 @@ def _m001_initial(connection: Connection) -> None:
         create table scores(
             run integer not null, position integer not null, sample_id integer not null,
             p_clean real not null, pos_sim real not null, neg_sim real not null,
-            margin real not null, mean_gap real not null, mean_margin real not null,
             is_clean boolean not null, predicted_label integer not null,
             predicted_pos_sim real not null, predicted_neg_sim real not null,
             suggested_label integer,
@@ -150,5 +200,44 @@ def _m001_initial(connection: Connection) -> None:
     )
 
 
-MIGRATIONS: Sequence[Migration] = (_m001_initial,)
+def _m002_review_desk(connection: Connection) -> None:
+    connection.execute(
+        """
+        drop view latest_decisions;
+        drop view live_decisions;
+        drop view undone_decisions;
+        drop table current_decisions;
+        alter table decisions add column redo_of varchar;
+        alter table decisions add column note varchar;
+        alter table decisions add column is_blind boolean default false;
+
+        create table derived(version integer not null);
+        create table double_review(share double not null);
+        insert into double_review values (0);
+        create table leases(
+            sample_id integer not null, reviewer varchar not null, expires_at timestamp not null
+        );
+        create table views(reviewer varchar primary key, state json not null);
+        create table neighbours(
+            run integer not null, sample_id integer not null,
+            nearest integer[] not null, nearest_given integer[] not null,
+            nearest_predicted integer[] not null
+        );
+        """
+    )
+
+
+def _m003_scores_that_explain(connection: Connection) -> None:
+    connection.execute(
+        """
+        alter table scores add column margin real;
+        alter table scores add column mean_gap real;
+        alter table scores add column mean_margin real;
+        create or replace view current_scores as
+            from scores where run = (select max(seq) from runs where kind = 'phase1');
+        """
+    )
+
+
+MIGRATIONS: Sequence[Migration] = (_m001_initial, _m002_review_desk, _m003_scores_that_explain)
 """In order; a released one is never changed. The version of a file counts those it has had."""

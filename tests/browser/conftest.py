@@ -76,7 +76,7 @@ class App:
         """Verdict and reviewed label of every decided sample, read after the application ended."""
         self.stop()
         with Workspace.open(self.workspace) as workspace:
-            rows = workspace.store.current_decisions().to_pylist()
+            rows = workspace.store.log.current().to_pylist()
         return {row["sample_id"]: (row["verdict"], row["reviewed_label"]) for row in rows}
 
 

@@ -1,0 +1,93 @@
+"""Why a sample is in the queue: trusted samples to compare it with, and one plain sentence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from deft_core.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A trusted sample to compare with; `version` changes with the bytes of its image."""
+
+    sample_id: int
+    file_name: str
+    version: str
+    given_label: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """The nearest trusted samples of the given class, of the suggested one, and of all. They are
+    empty without `has_neighbours`, when the run wrote none."""
+
+    sentence: str
+    given: tuple[Example, ...]
+    suggested: tuple[Example, ...]
+    nearest: tuple[Example, ...]
+    has_neighbours: bool
+
+
+def evidence(store: Store, sample_id: int, *, reviewer: str) -> Evidence:
+    """What speaks for and against the given label of a scored sample."""
+    dataset = store.dataset()
+    assert dataset is not None
+    (row,) = store.queue.rows([sample_id], reviewer=reviewer).to_pylist()
+    found = store.neighbours(sample_id)
+    near = found or {"nearest": [], "nearest_given": [], "nearest_predicted": []}
+    nearest = _examples(store, near["nearest"])
+    has_other = row["suggested_label"] is not None
+    return Evidence(
+        sentence=sentence(
+            class_names=dataset.class_names,
+            given=row["given_label"],
+            predicted=store.predicted_label(sample_id),
+            pos_sim=row["pos_sim"],
+            neg_sim=row["neg_sim"],
+            nearest=[one.given_label for one in nearest],
+        ),
+        given=_examples(store, near["nearest_given"]),
+        suggested=_examples(store, near["nearest_predicted"]) if has_other else (),
+        nearest=nearest,
+        has_neighbours=found is not None,
+    )
+
+
+def sentence(
+    *,
+    class_names: Sequence[str],
+    given: int,
+    predicted: int,
+    pos_sim: float,
+    neg_sim: float,
+    nearest: Sequence[int],
+) -> str:
+    """The reasons in words; `nearest` are the labels of the nearest trusted samples.
+
+    >>> sentence(class_names=["fish", "arrow"], given=0, predicted=1, pos_sim=0.2, neg_sim=0.3,
+    ...          nearest=[1, 1, 0])
+    'Labelled fish; closer to the negative prompt; most like arrow; 2 of 3 nearest are arrow.'
+    """
+    side = "positive" if pos_sim > neg_sim else "negative"
+    parts = [f"Labelled {class_names[given]}", f"closer to the {side} prompt"]
+    if predicted != given:
+        parts.append(f"most like {class_names[predicted]}")
+    if nearest:
+        label, n = Counter(nearest).most_common(1)[0]
+        parts.append(f"{n} of {len(nearest)} nearest are {class_names[label]}")
+    return "; ".join(parts) + "."
+
+
+def _examples(store: Store, sample_ids: Sequence[int]) -> tuple[Example, ...]:
+    return tuple(
+        Example(
+            sample_id=sample.sample_id,
+            file_name=sample.file_name,
+            version=sample.sha256[:12],
+            given_label=sample.given_label,
+        )
+        for sample in map(store.sample, sample_ids)
+    )

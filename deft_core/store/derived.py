@@ -1,0 +1,185 @@
+"""What the log means, and the tables that are worked out from it.
+
+A decision or note is live unless an undo of its reviewer for its group came after it and has not
+been taken back by a redo. Of the live decisions on a sample the last one counts, with one
+exception: a blind second decision that differs from the first one leaves the sample disputed,
+"unsure" until somebody decides who knows both. Every reviewer has one opinion on a sample, his last
+live decision.
+
+`ended_groups` holds the undos that count; `current_decisions` and `current_notes` hold what counts
+for each sample; `queue` has one row for
+each sample that the current run scored, with all that filters and sorts ask for. They are kept in
+the transaction that appends to the log, and can be made anew at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+
+from deft_core.store.schema import Connection
+
+VERSION = 4
+"""Of the form of the derived tables; a file with another one gets them made anew."""
+NOTHING = ""
+"""What an undo or a redo names that found nothing; no event has this group or uid."""
+N_DRAWS = 1_000_000
+"""A sample's draw is below `share * N_DRAWS` iff it is chosen for double review."""
+
+_ENDED_GROUPS = f"""
+select undo_of as grp, reviewer, max(seq) as ended_at
+from decisions u
+where undo_of <> '{NOTHING}'
+    and not exists (select 1 from decisions r where r.redo_of = u.uid) {{only}}
+group by all
+"""
+
+_LIVE_EVENTS = """
+create or replace view live_events as
+select d.* from decisions d left join ended_groups using (grp, reviewer)
+where undo_of is null and redo_of is null and (ended_at is null or ended_at < d.seq)
+"""
+
+_CURRENT_DECISIONS = """
+with opinions as (
+    select sample_id, seq, verdict, label, reviewer, decided_at, round, run_id, is_blind
+    from live_events
+    where verdict is not null {only}
+    qualify row_number() over (partition by sample_id, reviewer order by seq desc) = 1
+), labelled as (
+    select o.*, given_label,
+        case verdict when 'keep' then given_label when 'relabel' then label end as reviewed_label
+    from opinions o join samples using (sample_id)
+), ranked as (
+    select *,
+        count(*) over (partition by sample_id) as n_reviewers,
+        row_number() over by_age = 1 as is_last,
+        coalesce(
+            is_blind and lead(coalesce(reviewed_label::varchar, verdict)) over by_age
+                <> coalesce(reviewed_label::varchar, verdict),
+            false
+        ) as is_contrary
+    from labelled
+    window by_age as (partition by sample_id order by seq desc)
+)
+select sample_id, seq,
+    case when is_contrary then 'unsure' else verdict end as verdict,
+    case when not is_contrary then reviewed_label end as reviewed_label,
+    reviewer, decided_at, round, run_id, n_reviewers::integer as n_reviewers,
+    is_contrary as is_disputed,
+    not is_contrary and coalesce(reviewed_label <> given_label, false) as is_relabelled
+from ranked where is_last
+"""
+
+_CURRENT_NOTES = """
+select sample_id, note, reviewer from live_events
+where note is not null {only}
+qualify row_number() over (partition by sample_id order by seq desc) = 1
+"""
+
+_ONLY_TOUCHED = "and sample_id in (from touched)"
+
+_QUEUE = f"""
+select s.sample_id, c.position, c.p_clean, c.is_clean, s.given_label, c.suggested_label,
+    coalesce(c.margin, c.pos_sim - c.predicted_pos_sim) as margin,
+    lower(s.file_name) as folded_name,
+    (md5_number_lower(s.sha256) % {N_DRAWS})::integer as draw,
+    d.verdict, d.reviewed_label, d.reviewer, d.n_reviewers,
+    coalesce(d.is_disputed, false) as is_disputed
+from current_scores c
+join samples s using (sample_id)
+left join current_decisions d using (sample_id)
+order by s.sample_id
+"""
+
+
+def rebuild(connection: Connection) -> None:
+    """Make every derived table anew from the log, the samples and the scores."""
+    _make(connection, "ended_groups", sql=_ENDED_GROUPS.format(only=""))
+    connection.execute(_LIVE_EVENTS)
+    _make(connection, "current_decisions", sql=_CURRENT_DECISIONS.format(only=""))
+    _make(connection, "current_notes", sql=_CURRENT_NOTES.format(only=""))
+    rebuild_queue(connection)
+    connection.execute("delete from derived")
+    connection.execute("insert into derived values (?)", [VERSION])
+
+
+def rebuild_queue(connection: Connection) -> None:
+    """Make the table `queue` anew for the current run."""
+    _make(connection, "queue", sql=_QUEUE)
+
+
+def refresh_group(connection: Connection, group: str, *, reviewer: str) -> None:
+    """Bring up to date which undo, if any, ended the reviewer's events in this group."""
+    parameters = {"group": group, "reviewer": reviewer}
+    connection.execute(
+        "delete from ended_groups where grp = $group and reviewer = $reviewer", parameters
+    )
+    only = "and undo_of = $group and reviewer = $reviewer"
+    connection.execute(f"insert into ended_groups {_ENDED_GROUPS.format(only=only)}", parameters)
+
+
+def refresh(connection: Connection, *, has_notes: bool = True) -> None:
+    """Bring the derived rows of the samples in the table `touched` up to date with the log;
+    without `has_notes` only their decisions have changed."""
+    _replace_touched(connection, "current_decisions", sql=_CURRENT_DECISIONS)
+    if has_notes:
+        _replace_touched(connection, "current_notes", sql=_CURRENT_NOTES)
+    connection.execute(
+        """
+        update queue set verdict = d.verdict, reviewed_label = d.reviewed_label,
+            reviewer = d.reviewer, n_reviewers = d.n_reviewers,
+            is_disputed = coalesce(d.is_disputed, false)
+        from touched left join current_decisions d using (sample_id)
+        where queue.sample_id = touched.sample_id
+        """
+    )
+
+
+@contextmanager
+def touching(connection: Connection, sample_ids: pa.Array) -> Iterator[None]:
+    """SQL on this connection sees the samples as the table `touched`."""
+    with registered(connection, "touched", pa.table({"sample_id": sample_ids})):
+        yield
+
+
+def _make(connection: Connection, table: str, *, sql: str) -> None:
+    connection.execute(f"create or replace table {table} as {sql}")
+
+
+def _replace_touched(connection: Connection, table: str, *, sql: str) -> None:
+    connection.execute(f"delete from {table} where sample_id in (from touched)")
+    connection.execute(f"insert into {table} {sql.format(only=_ONLY_TOUCHED)}")
+
+
+def differences(connection: Connection) -> dict[str, int]:
+    """For each derived table the number of rows in which it is not what the log says."""
+    fresh = {
+        "ended_groups": _ENDED_GROUPS.format(only=""),
+        "current_decisions": _CURRENT_DECISIONS.format(only=""),
+        "current_notes": _CURRENT_NOTES.format(only=""),
+        "queue": _QUEUE,
+    }
+    counts = {}
+    for name, sql in fresh.items():
+        (row,) = connection.execute(
+            f"""
+            with fresh as ({sql})
+            select (select count(*) from (from {name} except all from fresh))
+                + (select count(*) from (from fresh except all from {name}))
+            """
+        ).fetchall()
+        counts[name] = row[0]
+    return counts
+
+
+@contextmanager
+def registered(connection: Connection, name: str, rows: pa.Table) -> Iterator[None]:
+    """SQL on this connection sees the Arrow table under this name."""
+    connection.register(name, rows)
+    try:
+        yield
+    finally:
+        connection.unregister(name)

@@ -1,0 +1,418 @@
+"""The log of decisions: appended to, never changed.
+
+An event is a decision, a note, an undo or a redo. Whoever appends commits to the database first and
+then to the journal, both synced, before it returns. What a client sends twice, with the same uid,
+is appended once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from deft_core.errors import StoreError
+from deft_core.store import derived
+from deft_core.store.database import Database, naive
+from deft_core.store.derived import N_DRAWS, NOTHING
+from deft_core.store.journal import EVENT_SCHEMA, Journal
+from deft_core.store.queue import Matching
+from deft_core.store.reviewers import LEASE, release_touched, renew
+from deft_core.store.schema import MEMORY, Connection
+
+LONGEST_HISTORY = 1000
+JOURNAL_SUFFIX = ".journal.jsonl"
+_COLUMNS = ", ".join(EVENT_SCHEMA.names)
+
+_APPEND = """
+insert into decisions by name
+select i.seq, i.uid, i.grp, i.sample_id, i.verdict, i.label, i.note,
+    i.verdict is not null and coalesce(
+        q.draw < $n_chosen and q.n_reviewers = 1 and q.reviewer <> $reviewer, false
+    ) as is_blind,
+    $reviewer as reviewer, $decided_at as decided_at,
+    coalesce(run.round, 1) as round, run.run_id,
+    case when q.p_clean is not null and i.verdict is not null then json_object(
+        'p_clean', q.p_clean, 'suggested_label', q.suggested_label) end as shown
+from {source} i
+left join current_run run on true
+left join queue q on q.sample_id = i.sample_id
+"""
+
+_STEP = """
+insert into decisions by name
+select (select coalesce(max(seq), 0) + 1 from decisions) as seq, $uid as uid, $uid as grp,
+    {names}, false as is_blind, $reviewer as reviewer, $decided_at as decided_at,
+    coalesce(run.round, 1) as round, run.run_id
+from (select 1) left join current_run run on true
+where not exists (from decisions where uid = $uid)
+"""
+
+_LAST_LIVE_GROUP = """
+select arg_max(grp, seq) as grp from live_events
+where reviewer = $reviewer and ($group::varchar is null or grp = $group)
+"""
+
+_LAST_LIVE_UNDO = f"""
+select arg_max(uid, seq) as uid from decisions u
+where reviewer = $reviewer and undo_of <> '{NOTHING}'
+    and ($undo::varchar is null or uid = $undo)
+    and not exists (select 1 from decisions r where r.redo_of = u.uid)
+    and seq > coalesce(
+        (
+            select max(seq) from decisions
+            where reviewer = $reviewer and undo_of is null and redo_of is null
+        ),
+        0
+    )
+"""
+
+_SAMPLES_OF_UNDO = """
+select distinct d.sample_id
+from decisions u join decisions d
+    on d.grp = u.undo_of and d.reviewer = u.reviewer and d.seq < u.seq
+where u.uid = $undo and d.sample_id is not null
+order by d.sample_id
+"""
+
+
+class DecisionLog:
+    """Every event of a store, in the order in which they came. `n_reapplied` of them the database
+    had lost, and got back from the journal when it was opened."""
+
+    def __init__(self, database: Database, *, store_id: str) -> None:
+        self._database = database
+        self._journal: Journal | None = None
+        self.n_reapplied = 0
+        if str(database.path) != MEMORY:
+            self._journal = Journal(journal_path(database.path), store_id=store_id)
+            try:
+                self._reconcile(self._journal)
+            except BaseException:
+                self._journal.close()
+                raise
+
+    def close(self) -> None:
+        """The journal is free."""
+        if self._journal:
+            self._journal.close()
+
+    # --- appending
+
+    def add(self, events: pa.Table, *, reviewer: str, decided_at: datetime) -> None:
+        """Append decisions and notes (uid, grp, sample_id, verdict, label, note), all or none.
+
+        Those whose uid the log holds already are left out. The reviewer's leases on the samples end
+        and his others are renewed.
+        """
+        sample_ids = events["sample_id"].unique()
+        with self._appending() as connection, derived.touching(connection, sample_ids):
+            _check_samples(connection)
+            new = _without_known_uids(connection, events)
+            with derived.registered(connection, "incoming", new):
+                connection.execute(
+                    _APPEND.format(source="incoming"),
+                    {
+                        "reviewer": reviewer,
+                        "decided_at": naive(decided_at),
+                        **_n_chosen(connection),
+                    },
+                )
+            has_notes = events["note"].null_count < events.num_rows
+            derived.refresh(connection, has_notes=has_notes)
+            release_touched(connection, reviewer=reviewer)
+            renew(connection, reviewer=reviewer, expires_at=decided_at + LEASE)
+
+    def add_matching(
+        self,
+        matching: Matching,
+        *,
+        uid: str,
+        verdict: str,
+        label: int | None,
+        n_expected: int,
+        reviewer: str,
+        decided_at: datetime,
+    ) -> int:
+        """How many samples match now and, unless these are not `n_expected`, got the verdict in
+        one group. "suggested" gives each its suggested label. Sent again, the first answer."""
+        with self._appending() as connection:
+            (known,) = connection.execute(
+                "select count(*) from decisions where grp = $uid and reviewer = $reviewer",
+                {"uid": uid, "reviewer": reviewer},
+            ).fetchall()
+            if known[0]:
+                return int(known[0])
+            connection.execute(
+                "create or replace temp table matched as "
+                f"select sample_id, position, suggested_label {matching.sql}",
+                matching.parameters,
+            )
+            (row,) = connection.execute("select count(*) from matched").fetchall()
+            n = int(row[0])
+            if n == n_expected and n > 0:
+                source = """(
+                    select $last + row_number() over (order by position) as seq,
+                        $uid || ':' || sample_id as uid, $uid as grp, sample_id,
+                        case $verdict when 'suggested' then 'relabel' else $verdict end as verdict,
+                        case $verdict when 'suggested' then suggested_label
+                            else $label::integer end as label,
+                        null::varchar as note
+                    from matched
+                )"""
+                connection.execute(
+                    _APPEND.format(source=source),
+                    {
+                        "last": _last_seq(connection),
+                        "uid": uid,
+                        "verdict": verdict,
+                        "label": label,
+                        "reviewer": reviewer,
+                        "decided_at": naive(decided_at),
+                        **_n_chosen(connection),
+                    },
+                )
+                matched = _ids(connection, "select sample_id from matched")
+                with derived.touching(connection, matched):
+                    derived.refresh(connection, has_notes=False)
+                    release_touched(connection, reviewer=reviewer)
+            connection.execute("drop table matched")
+        return n
+
+    def add_undo(
+        self, uid: str, *, group: str | None = None, reviewer: str, decided_at: datetime
+    ) -> list[int]:
+        """The samples with events that the event `uid` undid: those of the reviewer's live
+        `group`, or of the last live one.
+
+        An undo that finds nothing is logged too: sent again, the same uid answers the same.
+        """
+        names = f"coalesce(({_LAST_LIVE_GROUP}), '{NOTHING}') as undo_of"
+        with self._appending() as connection:
+            connection.execute(
+                _STEP.format(names=names),
+                {
+                    "uid": uid,
+                    "group": group,
+                    "reviewer": reviewer,
+                    "decided_at": naive(decided_at),
+                },
+            )
+            return self._refresh_undone(connection, undo=uid, reviewer=reviewer)
+
+    def add_redo(
+        self, uid: str, *, undo: str | None = None, reviewer: str, decided_at: datetime
+    ) -> list[int]:
+        """The samples with events that count again: those of the undo event `undo`, or of the
+        reviewer's last one. There is none once he has decided or noted anything after it."""
+        names = f"coalesce(({_LAST_LIVE_UNDO}), '{NOTHING}') as redo_of"
+        with self._appending() as connection:
+            connection.execute(
+                _STEP.format(names=names),
+                {"uid": uid, "undo": undo, "reviewer": reviewer, "decided_at": naive(decided_at)},
+            )
+            (row,) = connection.execute(
+                "select redo_of from decisions where uid = ?", [uid]
+            ).fetchall()
+            return self._refresh_undone(connection, undo=row[0], reviewer=reviewer)
+
+    # --- reading
+
+    def next_steps(self, reviewer: str) -> tuple[str | None, str | None]:
+        """The group that an undo of this reviewer would take back, and the undo of a redo."""
+        (group,) = self._database.rows(_LAST_LIVE_GROUP, reviewer=reviewer, group=None)
+        (undo,) = self._database.rows(_LAST_LIVE_UNDO, reviewer=reviewer, undo=None)
+        return group["grp"], undo["uid"]
+
+    def history(self, sample_id: int) -> pa.Table:
+        """The last events about one sample, oldest first, each with `is_live` and `n_events`; an
+        undo or a redo of a group of the sample has no verdict."""
+        return self._database.table(
+            f"""
+            with own as (from decisions where sample_id = $id),
+            undos as (
+                select distinct u.* from decisions u join own
+                    on u.undo_of = own.grp and u.reviewer = own.reviewer and u.seq > own.seq
+            ), every_one as (
+                from own union all from undos
+                union all from decisions where redo_of in (select uid from undos)
+            )
+            select *, seq in (select seq from live_events where sample_id = $id) as is_live,
+                count(*) over () as n_events
+            from every_one
+            qualify row_number() over (order by seq desc) <= {LONGEST_HISTORY}
+            order by seq
+            """,
+            id=sample_id,
+        )
+
+    def current(self) -> pa.Table:
+        """The decision that counts for each decided sample, kept beside the log."""
+        return self._database.table("from current_decisions order by sample_id")
+
+    def differences(self) -> dict[str, int]:
+        """For each derived table the number of rows that the log contradicts."""
+        with self._database.writing() as connection:
+            return derived.differences(connection)
+
+    def rebuild(self) -> None:
+        """Make the derived tables anew."""
+        with self._database.writing() as connection:
+            derived.rebuild(connection)
+        self._database.checkpoint()
+
+    def n_unknown_samples(self) -> int:
+        """How many events are about samples that do not exist."""
+        (row,) = self._database.rows(
+            """
+            select count(*) as n from decisions
+            where sample_id is not null and sample_id not in (select sample_id from samples)
+            """
+        )
+        return int(row["n"])
+
+    def events(self) -> pa.Table:
+        """Every event, in the columns of the journal."""
+        return self._events(after=0)
+
+    def n_events(self) -> int:
+        """How many events the log has."""
+        (row,) = self._database.rows("select count(*) as n from decisions")
+        return int(row["n"])
+
+    def n_unlike_journal(self) -> int:
+        """In how many events log and journal differ; StoreError when the journal is damaged."""
+        if self._journal is None:
+            return 0
+        n_unlike = n_read = 0
+        with self._database.lock:
+            for events in self._journal.events():
+                first, last = events["seq"][0].as_py(), events["seq"][-1].as_py()
+                logged = self._events(after=first - 1, until=last)
+                n_read += events.num_rows
+                if not logged.equals(events):
+                    n_unlike += events.num_rows
+            return n_unlike + abs(self.n_events() - n_read)
+
+    # --- inside
+
+    @contextmanager
+    def _appending(self) -> Iterator[Connection]:
+        """A transaction whose new events are in the journal, too, when the block has ended."""
+        with self._database.lock:
+            with self._database.writing() as connection:
+                yield connection
+            if self._journal:
+                self._journal.append(self._events(after=self._journal.last_seq))
+
+    def _refresh_undone(self, connection: Connection, *, undo: str, reviewer: str) -> list[int]:
+        """The samples of the undo event `undo`, for which the derived tables are true again."""
+        named = connection.execute("select undo_of from decisions where uid = ?", [undo]).fetchone()
+        if named is None:
+            return []
+        derived.refresh_group(connection, named[0], reviewer=reviewer)
+        sample_ids = _ids(connection, _SAMPLES_OF_UNDO, undo=undo)
+        with derived.touching(connection, sample_ids):
+            derived.refresh(connection)
+        return sample_ids.to_pylist()  # type: ignore[no-any-return]
+
+    def _events(self, *, after: int, until: int = 2**62) -> pa.Table:
+        events = self._database.table(
+            f"select {_COLUMNS} from decisions where seq > $after and seq <= $until order by seq",
+            after=after,
+            until=until,
+        )
+        return events.cast(EVENT_SCHEMA).combine_chunks()
+
+    def _reconcile(self, journal: Journal) -> None:
+        """Bring the database what it lost, and the journal what it missed."""
+        (row,) = self._database.rows(
+            "select count(*) as n, coalesce(max(seq), 0) as last from decisions"
+        )
+        if row["n"] != row["last"]:
+            raise StoreError(
+                f"{self._database.path} has {row['n']} events, the last with number {row['last']}.",
+                "Events are missing from the middle: restore a copy from the backups folder; "
+                "the journal beside it brings what came later.",
+            )
+        if journal.last_seq > row["last"]:
+            self._reapply(journal, last=row["last"])
+        (same,) = self._database.rows(
+            "select count(*) as n from decisions where seq = $seq and uid = $uid",
+            seq=journal.last_seq,
+            uid=journal.last_uid,
+        )
+        if journal.last_seq and not same["n"]:
+            raise StoreError(
+                f"{journal.path} and {self._database.path} tell different stories from "
+                f"event {journal.last_seq} on.",
+                "One of them was replaced. Put the right one back, or move the journal away.",
+            )
+        journal.append(self._events(after=journal.last_seq))
+
+    def _reapply(self, journal: Journal, *, last: int) -> None:
+        with self._database.writing() as connection:
+            for events in journal.events(after=last):
+                if events["seq"][0].as_py() != _last_seq(connection) + 1:
+                    raise StoreError(
+                        f"{journal.path} lacks the events after {_last_seq(connection)}.",
+                        "Restore a later copy of the store from the backups folder.",
+                    )
+                with derived.registered(connection, "incoming", events):
+                    connection.execute("insert into decisions by name from incoming")
+                self.n_reapplied += events.num_rows
+            derived.rebuild(connection)
+        self._database.checkpoint()
+
+
+def journal_path(store: Path | str) -> Path:
+    """Where the journal of the store at this path lies."""
+    return Path(store).with_suffix(JOURNAL_SUFFIX)
+
+
+def unknown_samples(sample_ids: list[int]) -> StoreError:
+    """The error that names samples which do not exist."""
+    shown = ", ".join(map(str, sorted(sample_ids)[:5]))
+    return StoreError(f"No sample with id {shown}.", "Reload the page: the queue is out of date.")
+
+
+def _check_samples(connection: Connection) -> None:
+    unknown = connection.execute("from touched anti join samples using (sample_id)").fetchall()
+    if unknown:
+        raise unknown_samples([row[0] for row in unknown])
+
+
+def _without_known_uids(connection: Connection, events: pa.Table) -> pa.Table:
+    """The events whose uid is new, each with its place `seq` in the log."""
+    seen = set()
+    is_new = []
+    for uid in events["uid"].to_pylist():
+        # One look into the index each: faster than a join up to many hundreds.
+        known = uid in seen or connection.execute("from decisions where uid = ?", [uid]).fetchone()
+        is_new.append(not known)
+        seen.add(uid)
+    new = events.filter(pa.array(is_new, pa.bool_()))
+    first = _last_seq(connection) + 1
+    places = range(first, first + new.num_rows)
+    return new.append_column("seq", pa.array(places, pa.int64()))
+
+
+def _last_seq(connection: Connection) -> int:
+    (row,) = connection.execute("select coalesce(max(seq), 0) from decisions").fetchall()
+    return int(row[0])
+
+
+def _n_chosen(connection: Connection) -> dict[str, int]:
+    (row,) = connection.execute("select share from double_review").fetchall()
+    return {"n_chosen": round(row[0] * N_DRAWS)}
+
+
+def _ids(connection: Connection, sql: str, **parameters: Any) -> pa.Array:
+    """The first column of a query as int32."""
+    found = connection.execute(sql, parameters).fetchnumpy()
+    (column,) = found.values()
+    return pa.array(column, pa.int32())

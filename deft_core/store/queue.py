@@ -1,0 +1,301 @@
+"""Questions to the queue: which samples match a filter, in which order, and how many.
+
+Everything is asked for one reviewer, who does not see the first decision on a sample that he is to
+decide blind: for him it is undecided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from deft_core.errors import StoreError
+from deft_core.store.database import Database, naive
+from deft_core.store.derived import N_DRAWS
+
+RELOAD = "Reload the page."
+LARGEST_PLACE = 2**64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """Which samples; None asks for nothing, and what is given must all hold.
+
+    `name` is "all", "suspects" (flagged and undecided, unless `is_flagged` or `is_decided` says
+    otherwise) or "disagreements".
+    """
+
+    name: str = "suspects"
+    is_flagged: bool | None = None
+    is_decided: bool | None = None
+    given: tuple[int, ...] | None = None
+    suggested: tuple[int, ...] | None = None
+    has_suggestion: bool | None = None
+    p_min: float | None = None
+    p_max: float | None = None
+    verdicts: tuple[str, ...] | None = None
+    reviewers: tuple[str, ...] | None = None
+    text: str | None = None
+    sample_ids: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sort:
+    """An order; `seed` is for the random one."""
+
+    name: str = "p_clean"
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matching:
+    """A query for what matches, with the values of its parameters."""
+
+    sql: str
+    parameters: dict[str, Any]
+
+
+_NAMED: dict[str, dict[str, bool]] = {
+    "all": {},
+    "suspects": {"is_flagged": True, "is_decided": False},
+    "disagreements": {"is_disputed": True},
+}
+FILTER_NAMES = tuple(_NAMED)
+
+_YES_NO = {
+    "is_flagged": ("not is_clean", "is_clean"),
+    "is_decided": ("verdict is not null", "verdict is null"),
+    "is_disputed": ("is_disputed", "not is_disputed"),
+    "has_suggestion": ("suggested_label is not null", "suggested_label is null"),
+}
+_CONDITIONS = {
+    "given": "given_label in (select unnest($given))",
+    "suggested": "suggested_label in (select unnest($suggested))",
+    "p_min": "p_clean >= $p_min::real",
+    "p_max": "p_clean <= $p_max::real",
+    "verdicts": "verdict in (select unnest($verdicts))",
+    "reviewers": "reviewer in (select unnest($reviewers))",
+    "text": "contains(folded_name, lower($text))",
+    "sample_ids": "sample_id in (select unnest($sample_ids))",
+}
+
+_SEEN_BY_ALL = "(select *, false as is_blind, false as is_double from queue)"
+_SEEN = """(
+    select * exclude (verdict, reviewed_label, reviewer),
+        case when is_blind then null else verdict end as verdict,
+        case when is_blind then null else reviewed_label end as reviewed_label,
+        case when is_blind then null else reviewer end as reviewer
+    from (
+        select *, draw < $n_chosen as is_double,
+            case when draw < $n_chosen then coalesce(n_reviewers = 1 and reviewer <> $me, false)
+                else false end as is_blind
+        from queue
+    )
+)"""
+_OF_OTHERS = "(select sample_id from leases where reviewer <> $me and expires_at > $now)"
+
+_ORDER = {
+    "p_clean": "position",
+    "margin": "margin",
+    "random": "hash(sample_id, $seed::bigint)",
+    "class": "given_label",
+}
+SORT_NAMES = tuple(_ORDER)
+
+
+class Queue:
+    """The scored samples of the current run, as each reviewer is to see them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def page(
+        self,
+        wanted: Filter,
+        *,
+        sort: Sort,
+        after: str | None,
+        limit: int,
+        reviewer: str,
+        not_leased_at: datetime | None = None,
+    ) -> list[tuple[int, str]]:
+        """The ids of the next `limit` samples behind the place `after`, each with its own place.
+        With a moment, none that another reviewer has a lease on then."""
+        matching = self.matching(wanted, reviewer=reviewer)
+        key = _ORDER[sort.name]
+        conditions, parameters = _behind(after, sort=sort)
+        if sort.name == "random":
+            parameters["seed"] = sort.seed
+        if not_leased_at:
+            conditions.append(f"sample_id not in {_OF_OTHERS}")
+            parameters |= {"now": naive(not_leased_at), "me": reviewer}
+        rows = self._database.rows(
+            f"""
+            select sample_id, position, {key} as key from ({matching.sql})
+            where {" and ".join(conditions) or "true"}
+            order by {key}, position limit $limit
+            """,
+            **(matching.parameters | parameters),
+            limit=limit,
+        )
+        return [(row["sample_id"], _place(row, sort=sort)) for row in rows]
+
+    def counts(
+        self, wanted: Filter, *, reviewer: str, leased_at: datetime | None = None
+    ) -> dict[str, int]:
+        """n_matching, and of these n_flagged, n_undecided, n_with_suggestion and, at a moment,
+        n_leased to other reviewers."""
+        matching = self.matching(wanted, reviewer=reviewer)
+        leased = f"count(*) filter (sample_id in {_OF_OTHERS})" if leased_at else "0"
+        (row,) = self._database.rows(
+            f"""
+            select count(*) as n_matching,
+                count(*) filter (not is_clean) as n_flagged,
+                count(*) filter (verdict is null) as n_undecided,
+                count(suggested_label) as n_with_suggestion,
+                {leased} as n_leased
+            from ({matching.sql})
+            """,
+            **matching.parameters
+            | ({"now": naive(leased_at), "me": reviewer} if leased_at else {}),
+        )
+        return row
+
+    def confusion(self, wanted: Filter, *, reviewer: str, limit: int) -> pa.Table:
+        """given, suggested, n, n_flagged and n_undecided (flagged) of the fullest cells, and
+        n_cells, the number of all cells."""
+        matching = self.matching(wanted, reviewer=reviewer)
+        return self._database.table(
+            f"""
+            select given_label as given, suggested_label as suggested, count(*) as n,
+                count(*) filter (not is_clean) as n_flagged,
+                count(*) filter (not is_clean and verdict is null) as n_undecided,
+                count(*) over () as n_cells
+            from ({matching.sql}) group by all
+            order by n_undecided desc, n desc, given, suggested limit $limit
+            """,
+            **matching.parameters,
+            limit=limit,
+        )
+
+    def rows(self, sample_ids: Sequence[int], *, reviewer: str) -> pa.Table:
+        """All that a reviewer is shown of these samples, in their order; no row for those without
+        a score."""
+        seen = self._seen(reviewer)
+        # Each table is narrowed on its own first: three times faster than joining them whole.
+        ids = "(select unnest($ids::integer[]))"
+        return self._database.table(
+            f"""
+            select q.sample_id, s.file_name, s.sha256, s.given_label,
+                q.suggested_label, q.p_clean, c.pos_sim, c.neg_sim, q.margin,
+                c.top_labels, c.top_pos_sims, c.top_neg_sims,
+                q.verdict, q.reviewed_label, q.reviewer,
+                case when not q.is_blind then n.note end as note,
+                q.is_disputed, q.is_double
+            from (from {seen.sql} where sample_id in {ids}) q
+            join (from samples where sample_id in {ids}) s using (sample_id)
+            join current_scores c on c.position = q.position
+            left join (from current_notes where sample_id in {ids}) n using (sample_id)
+            order by list_position($ids::integer[], q.sample_id)
+            """,
+            **seen.parameters,
+            ids=list(sample_ids),
+        )
+
+    def is_blind(self, sample_id: int, *, reviewer: str) -> bool:
+        """Whether the reviewer is to decide this sample without seeing the first decision."""
+        seen = self._seen(reviewer)
+        rows = self._database.rows(
+            f"select is_blind from {seen.sql} where sample_id = $id",
+            **seen.parameters,
+            id=sample_id,
+        )
+        return bool(rows and rows[0]["is_blind"])
+
+    def matching(self, wanted: Filter, *, reviewer: str) -> Matching:
+        """The query for the rows of the queue that match."""
+        seen = self._seen(reviewer)
+        conditions = []
+        parameters = dict(seen.parameters)
+        asked = {name: getattr(wanted, name, None) for name in _YES_NO}
+        for name, value in _NAMED[wanted.name].items():
+            asked[name] = value if asked[name] is None else asked[name]
+        for name, is_asked in asked.items():
+            if is_asked is not None:
+                conditions.append(_YES_NO[name][not is_asked])
+        for name, condition in _CONDITIONS.items():
+            value = getattr(wanted, name)
+            if value is not None:
+                conditions.append(condition)
+                parameters[name] = list(value) if isinstance(value, tuple) else value
+        where = " and ".join(conditions) or "true"
+        return Matching(sql=f"from {seen.sql} where {where}", parameters=parameters)
+
+    def _seen(self, reviewer: str) -> Matching:
+        """The rows of the queue as this reviewer sees them."""
+        (row,) = self._database.rows("from double_review")
+        if row["share"] == 0:
+            return Matching(sql=_SEEN_BY_ALL, parameters={})
+        return Matching(
+            sql=_SEEN, parameters={"n_chosen": round(row["share"] * N_DRAWS), "me": reviewer}
+        )
+
+    def progress(self) -> dict[str, int]:
+        """How many samples have a current score, are flagged, are flagged and decided, and are
+        disputed."""
+        (row,) = self._database.rows(
+            """
+            select count(*) as n_scored,
+                coalesce(sum((not is_clean)::integer), 0)::bigint as n_flagged,
+                coalesce(sum((not is_clean and verdict is not null)::integer), 0)::bigint
+                    as n_decided,
+                coalesce(sum(is_disputed::integer), 0)::bigint as n_disputed
+            from queue
+            """
+        )
+        return row
+
+    def n_by_verdict(self) -> pa.Table:
+        """verdict, n, and n_relabelled: those whose reviewed label is not the given one."""
+        return self._database.table(
+            """
+            select verdict, count(*) as n, count(*) filter (is_relabelled) as n_relabelled
+            from current_decisions group by verdict
+            """
+        )
+
+
+def _behind(after: str | None, *, sort: Sort) -> tuple[list[str], dict[str, Any]]:
+    """The conditions for what lies behind a place, and their parameters."""
+    if after is None:
+        return [], {}
+    first, _, position = after.rpartition(":")
+    is_number = position.isascii() and position.isdigit() and len(position) < 10
+    try:
+        key = float(first) if sort.name == "margin" else _whole(first or "0")
+    except ValueError:
+        is_number = False
+    if not is_number or bool(first) != (sort.name != "p_clean"):
+        raise StoreError(f'"{after}" is not a place in the queue.', RELOAD)
+    if sort.name == "p_clean":
+        return ["position > $position"], {"position": int(position)}
+    column = _ORDER[sort.name]
+    return [f"({column} > $key or ({column} = $key and position > $position))"], {
+        "key": key,
+        "position": int(position),
+    }
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < LARGEST_PLACE):
+        raise ValueError(text)
+    return int(text)
+
+
+def _place(row: dict[str, Any], *, sort: Sort) -> str:
+    position = str(row["position"])
+    return position if sort.name == "p_clean" else f"{row['key']!r}:{position}"
