@@ -10,16 +10,19 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+import pyarrow as pa
 import typer
 
-from deft_core.config import DATA, PRESETS
+from deft_core.config import DATA, PRESETS, Phase1Config
 from deft_core.errors import ConfigError, DeftError, RunError, StoreError
 from deft_core.export import FORMATS
+from deft_core.prompts import read_prompts
 from deft_core.run_folder import Progress, RunFolder
 from deft_core.runs import CONFIGS, RunCancelled, Runs, RunView, execute
 from deft_core.terminal import ProgressLine, duration, summary
@@ -29,6 +32,7 @@ DEFAULT_WORKSPACE = DATA / "workspace"
 EXIT_ERROR = 2
 EXIT_CANCELLED = 130
 LONGEST_LIST = 10
+N_PREVIEWED = 512
 
 app = typer.Typer(
     help="Find and fix wrong labels in image-classification data.",
@@ -105,6 +109,45 @@ def ingest(
         f"The classes {', '.join(names)} give the same prompt." for names in report.same_prompt
     ]
     _print(report.to_json(), "\n".join(lines), is_json=is_json)
+
+
+@app.command()
+def prompts(
+    changes: Annotated[
+        list[str] | None, typer.Argument(help='Changes such as "AnnualCrop=annual crop land".')
+    ] = None,
+    *,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    file: Annotated[
+        Path | None, typer.Option(help="CSV file with the columns class,prompt.")
+    ] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Try them on some images, without training.")
+    ] = False,
+    model: Annotated[str, typer.Option(help="Model of the preview.")] = Phase1Config.model,
+    pretrained: Annotated[
+        str, typer.Option(help="Weights of the preview.")
+    ] = Phase1Config.pretrained,
+    is_json: JsonOption = False,
+) -> None:
+    """Show or change the words that stand for each class in its prompts."""
+    wanted = {**(read_prompts(file) if file else {}), **_pairs(changes or [])}
+    with _existing(workspace) as opened:
+        words = opened.set_prompts(wanted)
+        found = _preview(opened, words, model=model, pretrained=pretrained) if preview else {}
+        names = opened.dataset.class_names if opened.dataset else ()
+    by_class = found.get("by_class", {})
+    lines = [
+        f"{name}: {prompt}" + (f"  ({by_class[label]:.0%})" if label in by_class else "")
+        for label, (name, prompt) in enumerate(zip(names, words, strict=True))
+    ]
+    if preview:
+        lines.append(
+            f"The nearest prompt is that of the given label for {found['accuracy']:.1%} of "
+            f"{found['n']:,} images."
+        )
+    result = {"prompts": dict(zip(names, words, strict=True)), **found}
+    _print(result, "\n".join(lines), is_json=is_json)
 
 
 @app.command()
@@ -207,6 +250,37 @@ def backup(
         f"Wrote {written} ({written.stat().st_size / 1e6:,.1f} MB).",
         is_json=is_json,
     )
+
+
+def _pairs(changes: Iterable[str]) -> dict[str, str]:
+    """Class names and prompts from "NAME=PROMPT"."""
+    pairs = [one.partition("=") for one in changes]
+    for name, equals, _ in pairs:
+        if not equals:
+            raise ConfigError(f'"{name}" changes nothing.', 'Write it as "CLASS=PROMPT".')
+    return {name: prompt for name, _, prompt in pairs}
+
+
+def _preview(
+    workspace: Workspace, words: Sequence[str], *, model: str, pretrained: str
+) -> dict[str, Any]:
+    # Only a preview pays for torch.
+    from deft_core import zero_shot
+
+    dataset, samples = workspace.dataset, workspace.store.samples()
+    assert dataset is not None
+    chosen = np.random.default_rng(0).permutation(len(samples))[:N_PREVIEWED]
+    samples = samples.take(pa.array(np.sort(chosen)))
+    found = zero_shot.preview(
+        dataset.root,
+        samples["file_name"].to_pylist(),
+        samples["given_label"].to_numpy(),
+        prompts=words,
+        model=model,
+        pretrained=pretrained,
+        cache=workspace.cache,
+    )
+    return asdict(found)
 
 
 def _run_command(kind: str) -> Callable[..., None]:

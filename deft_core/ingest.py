@@ -24,6 +24,7 @@ from PIL import Image, UnidentifiedImageError
 
 from deft_core.errors import DataError
 from deft_core.pictures import FORMATS, MOST_PIXELS
+from deft_core.prompts import same_prompts
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
@@ -190,7 +191,7 @@ def read_source(source: Path, *, on_progress: Callable[[int, int], None] | None 
             Unreadable(file_name=_printable(name), problem=problem) for name, problem in unreadable
         ),
         conflicts=conflicts,
-        same_prompt=_same_prompt(class_names),
+        same_prompt=same_prompts(class_names, class_names),
         n_duplicates=n_duplicates,
         n_symlinks=sum(image.is_link for _, image in readable),
         n_without_class=listing.n_without_class,
@@ -392,14 +393,6 @@ def _inside(root: Path, text: str, *, where: str) -> str:
             "Paths are relative to the folder of the CSV file and stay inside it.",
         )
     return path.relative_to(root).as_posix()
-
-
-def _same_prompt(class_names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """Groups of class names from which the same prompt is made."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for name in class_names:
-        groups[" ".join(name.replace("_", " ").split()).casefold()].append(name)
-    return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
 
 def _did_you_mean(label: str, declared: Sequence[str]) -> str:

@@ -45,7 +45,7 @@ def run(folder: RunFolder) -> Iterator[Progress]:
     yield Progress(stage="loading the model")
     engine = Engine(settings)
     torch.manual_seed(settings.seed)
-    detector = build_detector(settings, task["class_names"]).to(engine.device)
+    detector = build_detector(settings, task["prompts"]).to(engine.device)
     images = open_images(
         folder, samples, image_size=detector.clip.image_size, engine=engine, settings=settings
     )
@@ -81,10 +81,10 @@ def run(folder: RunFolder) -> Iterator[Progress]:
     checkpoint.drop(folder)
 
 
-def build_detector(settings: Phase1Config, class_names: Sequence[str]) -> Detector:
-    """The detector that `settings` describe, untrained."""
+def build_detector(settings: Phase1Config, prompts: Sequence[str]) -> Detector:
+    """The detector that `settings` describe, untrained; `prompts` are the words for each class."""
     model = clip.load(settings.model, settings.pretrained)
-    detector = Detector(model, [name.replace("_", " ") for name in class_names], settings)
+    detector = Detector(model, prompts, settings)
     if settings.is_compiled:
         model.compile_towers()
     return detector

@@ -39,6 +39,7 @@ CONFIG_TYPES = {
     "root": str,
     "cache": str,
     "class_names": list,
+    "prompts": list,
     "settings": dict,
 }
 STATUS_TYPES = {"state": str, "error": str, "hint": str, "changed_at": float}

@@ -206,6 +206,7 @@ class Runs:
             "root": str(dataset.root),
             "cache": str(self._cache),
             "class_names": list(dataset.class_names),
+            "prompts": list(dataset.prompts),
             "settings": settings.to_json(),
         }
         self._path.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 from urllib.request import ProxyHandler, Request, build_opener
@@ -19,6 +19,7 @@ from uuid import uuid4
 from deft_core.errors import DataError, ExportError, StoreError, StoreTakenError
 from deft_core.export import Exported, export
 from deft_core.ingest import Ingested, IngestReport, read_source
+from deft_core.prompts import changed_prompts
 from deft_core.review import Review
 from deft_core.run_folder import writing_whole
 from deft_core.runs import Runs
@@ -116,6 +117,16 @@ class Workspace:
             ingested_at=utc_now(),
         )
         return ingested.report
+
+    def set_prompts(self, changes: Mapping[str, str]) -> tuple[str, ...]:
+        """The words for each class in prompts, after some of them were changed by class name."""
+        dataset = self.dataset
+        if dataset is None:
+            raise DataError("This workspace holds no data set.", "Ingest one first.")
+        prompts = changed_prompts(dataset.class_names, dataset.prompts, changes=changes)
+        if changes:
+            self.store.set_prompts(prompts)
+        return prompts
 
     def export(
         self,

@@ -16,7 +16,7 @@ import duckdb
 import pytest
 
 from deft_core.__main__ import main
-from deft_core.config import Config
+from deft_core.config import Config, Phase1Config
 from deft_core.errors import DataError
 from deft_core.review import Decision
 from deft_core.run_folder import RunFolder
@@ -100,6 +100,29 @@ def test_the_whole_loop(tmp_path: Path, tiny_clip: str, capsys: pytest.CaptureFi
     assert fingerprint(source) == before
 
 
+def test_prompts__are_changed_tried_and_used_by_the_next_run(
+    workspace: Path, tiny_clip: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = ["prompts", "cat=tabby cat", "--workspace", workspace]
+    preview = ["--preview", "--model", tiny_clip, "--pretrained", ""]
+
+    changed = run_json(capsys, *changes, *preview)
+    shown = run_json(capsys, "prompts", "--workspace", workspace)
+    clash = refused(capsys, "prompts", "cat=dog", "--workspace", workspace)
+    nothing = refused(capsys, "prompts", "cat", "--workspace", workspace)
+    with Workspace.open(workspace) as opened:
+        run_id = opened.runs.start("phase1", Phase1Config(model="local-dir:none", device="cpu"))
+        opened.runs.wait(run_id)
+    config = json.loads((workspace / "runs" / run_id / "config.json").read_text())
+
+    assert changed["prompts"] == shown["prompts"] == {"cat": "tabby cat", "dog": "dog"}
+    assert 0 <= changed["accuracy"] <= 1
+    assert changed["n"] == 4
+    assert "would have the same prompt" in clash
+    assert '"cat" changes nothing' in nothing
+    assert config["prompts"] == ["tabby cat", "dog"]
+
+
 def test_ctrl_c_cancels_the_run_and_says_so(workspace: Path, tiny_clip: str) -> None:
     model = ("--model", tiny_clip, "--pretrained", "", "--epochs", "100000")
     with subprocess.Popen(
@@ -133,6 +156,7 @@ def test_a_run_folder_is_worked_through_here(
         "root": str(tmp_path / "pets"),
         "cache": str(tmp_path / "cache"),
         "class_names": ["cat", "dog"],
+        "prompts": ["cat", "dog"],
         "settings": settings.to_json(),
     }
     folder = RunFolder.create(

@@ -67,6 +67,7 @@ def make_run(data: Path, tmp_path: Path) -> Callable[..., RunFolder]:
             "root": str(data),
             "cache": str(tmp_path / "cache"),
             "class_names": CLASS_NAMES,
+            "prompts": CLASS_NAMES,
             "settings": settings,
         }
         n_runs = len(list(tmp_path.glob("run-*")))
@@ -132,6 +133,7 @@ def test_phase_1_finds_the_wrong_labels_of_a_small_demo_set(
         "root": str(demo),
         "cache": str(tmp_path / "cache"),
         "class_names": list(data.class_names),
+        "prompts": list(data.class_names),
         "settings": Phase1Config.from_preset("demo", batch_size=13, device="cpu").to_json(),
     }
     folder = RunFolder.create(tmp_path / "demo-run", config=config, samples=data.samples)

@@ -77,6 +77,7 @@ def worked_through(path: Path, *, store: Store) -> RunFolder:
             "root": "/data",
             "cache": str(path.parent / "cache"),
             "class_names": ["class 0", "class 1"],
+            "prompts": ["class 0", "class 1"],
             "settings": Phase1Config(model="good").to_json(),
         },
         samples=store.samples().select(columns).append_column("curated_label", nothing),

@@ -142,6 +142,7 @@ def work(benchmark: Benchmark, settings: Phase1Config, scratch: Path) -> tuple[R
         "root": str(benchmark.data.root),
         "cache": str(scratch / "cache"),
         "class_names": list(benchmark.data.class_names),
+        "prompts": list(benchmark.data.class_names),
         "settings": settings.to_json(),
     }
     path = Path(tempfile.mkdtemp(dir=scratch)) / "run"

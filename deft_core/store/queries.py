@@ -15,6 +15,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from deft_core.errors import StoreError
+from deft_core.prompts import default_prompt
 from deft_core.store.database import IDLE_SECONDS, Database, aware, insert, naive
 from deft_core.store.derived import rebuild_queue
 from deft_core.store.log import DecisionLog, unknown_samples
@@ -46,10 +47,12 @@ NEIGHBOUR_COLUMNS = ("sample_id", "nearest", "nearest_given", "nearest_predicted
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """The data set of a workspace. Label `i` is called `class_names[i]`."""
+    """The data set of a workspace. Label `i` is called `class_names[i]`; `prompts[i]` are the words
+    for it in prompts."""
 
     root: Path
     class_names: tuple[str, ...]
+    prompts: tuple[str, ...]
     n_samples: int
     n_by_split: dict[str, int]
     report: dict[str, Any]
@@ -183,6 +186,13 @@ class Store:
             self._dataset = self._read_dataset()
         return self._dataset
 
+    def set_prompts(self, prompts: Sequence[str]) -> None:
+        """The words for each class in prompts, in order of the labels."""
+        rows = list(zip(prompts, range(len(prompts)), strict=True))
+        with self._database.writing() as connection:
+            connection.executemany("update classes set prompt = ? where label = ?", rows)
+        self._dataset = None
+
     def sample(self, sample_id: int) -> Sample:
         """One sample; StoreError when there is none with this id."""
         is_possible = sample_id in SAMPLE_IDS
@@ -294,7 +304,7 @@ class Store:
         rows = self._database.rows("from dataset")
         if not rows:
             return None
-        classes = self._database.rows("select name from classes order by label")
+        classes = self._database.rows("select name, prompt from classes order by label")
         splits = self._database.rows(
             "select split, count(*) as n from samples group by split order by split"
         )
@@ -302,6 +312,7 @@ class Store:
         return Dataset(
             root=Path(rows[0]["root"]),
             class_names=tuple(row["name"] for row in classes),
+            prompts=tuple(row["prompt"] or default_prompt(row["name"]) for row in classes),
             n_samples=sum(n_by_split.values()),
             n_by_split=n_by_split,
             report=json.loads(rows[0]["report"]),

@@ -227,9 +227,10 @@ def _m002_review_desk(connection: Connection) -> None:
     )
 
 
-def _m003_scores_that_explain(connection: Connection) -> None:
+def _m003_prompts_and_margins(connection: Connection) -> None:
     connection.execute(
         """
+        alter table classes add column prompt varchar;
         alter table scores add column margin real;
         alter table scores add column mean_gap real;
         alter table scores add column mean_margin real;
@@ -239,5 +240,5 @@ def _m003_scores_that_explain(connection: Connection) -> None:
     )
 
 
-MIGRATIONS: Sequence[Migration] = (_m001_initial, _m002_review_desk, _m003_scores_that_explain)
+MIGRATIONS: Sequence[Migration] = (_m001_initial, _m002_review_desk, _m003_prompts_and_margins)
 """In order; a released one is never changed. The version of a file counts those it has had."""

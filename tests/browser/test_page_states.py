@@ -29,6 +29,7 @@ def run_at_work(scored: Path) -> Iterator[RunFolder]:
             "created_at": "2026-01-02T03:04:05+00:00",
             "root": "/data",
             "class_names": list(CLASS_NAMES),
+            "prompts": list(CLASS_NAMES),
             "settings": Phase1Config().to_json(),
         },
         samples=pa.table({"sample_id": pa.array([], pa.int32())}),

@@ -1,0 +1,93 @@
+"""A quick look at how well the prompts fit the images before anything is trained."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from deft_core import clip
+from deft_core.loading import ImageLoader
+from deft_core.run_folder import writing_whole
+from deft_core.training import find_device
+
+TEMPLATE = "a photo of a {}."
+BATCH_SIZE = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroShot:
+    """How often the nearest prompt is that of the given label: among `n` images, and by class."""
+
+    n: int
+    accuracy: float
+    by_class: dict[int, float]
+
+
+def preview(
+    root: Path,
+    file_names: Sequence[str],
+    given: Int[np.ndarray, " n"],
+    *,
+    prompts: Sequence[str],
+    model: str,
+    pretrained: str,
+    cache: Path,
+) -> ZeroShot:
+    """Agreement of the given labels with "a photo of a <prompt>" under an untrained model.
+
+    Image features are kept in `cache`, so that a look at other prompts encodes text alone.
+    """
+    encoder = clip.load(model, pretrained).to(find_device("auto"))
+    features = _features(
+        encoder, root, file_names, path=cache / _cache_name(model, pretrained, root, file_names)
+    )
+    with torch.no_grad():
+        text = encoder.encode_text([TEMPLATE.format(prompt) for prompt in prompts]).cpu().numpy()
+    is_readable = ~np.isnan(features[:, 0])
+    labels = given[is_readable]
+    is_hit = (features[is_readable] @ text.T).argmax(axis=1) == labels
+    return ZeroShot(
+        n=len(labels),
+        accuracy=float(is_hit.mean()) if len(labels) else 0.0,
+        by_class={int(label): float(is_hit[labels == label].mean()) for label in np.unique(labels)},
+    )
+
+
+def _features(
+    encoder: clip.Clip, root: Path, file_names: Sequence[str], *, path: Path
+) -> Float[np.ndarray, "n dim"]:
+    """Unit-length image features from the cache or the images; NaN for what cannot be read."""
+    if path.exists():
+        return np.load(path)
+    device = encoder.logit_scale.device
+    loader = ImageLoader(
+        root,
+        file_names,
+        image_size=encoder.image_size,
+        batch_size=BATCH_SIZE,
+        seed=0,
+        device=device,
+    )
+    parts = []
+    for batch in loader.in_order():
+        with torch.no_grad():
+            encoded = encoder.encode_image(batch.images).cpu().numpy()
+        parts.append((batch.rows.cpu().numpy(), encoded))
+    features = np.full((len(file_names), parts[0][1].shape[1]), np.nan, np.float32)
+    for rows, encoded in parts:
+        features[rows] = encoded
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing_whole(path) as temporary, temporary.open("wb") as file:
+        np.save(file, features)
+    return features
+
+
+def _cache_name(model: str, pretrained: str, root: Path, file_names: Sequence[str]) -> str:
+    what = "\0".join([model, pretrained, str(root), *file_names])
+    return f"zero-shot-{hashlib.sha256(what.encode()).hexdigest()[:16]}.npy"
