@@ -18,7 +18,7 @@ from peft import LNTuningConfig, LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
 from deft_core.clip import Clip
-from deft_core.config import Phase1Config
+from deft_core.config import TrainingConfig
 
 Arguments = tuple[Any, ...]
 Keywords = dict[str, Any]
@@ -28,7 +28,7 @@ MLP_LAYERS = ["c_fc", "c_proj"]
 LAYER_NORMS = ["ln_pre", "ln_1", "ln_2", "ln_post"]
 
 
-def adapt_image_side(clip: Clip, settings: Phase1Config) -> nn.Module:
+def adapt_image_side(clip: Clip, settings: TrainingConfig) -> nn.Module:
     """A module that holds what is new in the image tower of `clip`, which is changed in place.
 
     The parameters of the tower that learn from now on are those with `requires_grad`.
@@ -86,7 +86,7 @@ class BottleneckAdapter(nn.Module):
         return self.up(torch.relu(self.down(self.norm(hidden))))
 
 
-def _vpt(clip: Clip, settings: Phase1Config) -> nn.Module:
+def _vpt(clip: Clip, settings: TrainingConfig) -> nn.Module:
     return VisualPrompts(
         clip,
         n_tokens=settings.vpt_tokens,
@@ -95,7 +95,7 @@ def _vpt(clip: Clip, settings: Phase1Config) -> nn.Module:
     )
 
 
-def _lora(clip: Clip, settings: Phase1Config) -> nn.Module:
+def _lora(clip: Clip, settings: TrainingConfig) -> nn.Module:
     # The peft library has no DoRA for attention.
     is_dora = settings.image_side == "dora"
     config = LoraConfig(
@@ -128,7 +128,7 @@ def _keep_exact(attention: Any) -> None:
     attention.register_forward_hook(restore)
 
 
-def _norms(clip: Clip, _settings: Phase1Config) -> nn.Module:
+def _norms(clip: Clip, _settings: TrainingConfig) -> nn.Module:
     with warnings.catch_warnings():
         # peft asks for the sizes of linear layers, which layer norms do not have.
         warnings.filterwarnings("ignore", "Unsupported layer type", UserWarning)
@@ -136,13 +136,13 @@ def _norms(clip: Clip, _settings: Phase1Config) -> nn.Module:
     return nn.Module()
 
 
-def _biases(clip: Clip, _settings: Phase1Config) -> nn.Module:
+def _biases(clip: Clip, _settings: TrainingConfig) -> nn.Module:
     for name, one in clip.visual.named_parameters():
         one.requires_grad_(name.endswith("bias"))
     return nn.Module()
 
 
-def _adapters(clip: Clip, settings: Phase1Config) -> nn.Module:
+def _adapters(clip: Clip, settings: TrainingConfig) -> nn.Module:
     added = nn.ModuleList()
     for block in clip.visual.transformer.resblocks:
         adapter = BottleneckAdapter(clip.visual.ln_post.normalized_shape[0], rank=settings.rank)
@@ -155,16 +155,16 @@ def _adding(adapter: BottleneckAdapter) -> Callable[[nn.Module, Arguments, Tenso
     return lambda _mlp, _args, output: output + adapter(output)
 
 
-def _all(clip: Clip, _settings: Phase1Config) -> nn.Module:
+def _all(clip: Clip, _settings: TrainingConfig) -> nn.Module:
     clip.visual.requires_grad_(True)
     return nn.Module()
 
 
-def _none(_clip: Clip, _settings: Phase1Config) -> nn.Module:
+def _none(_clip: Clip, _settings: TrainingConfig) -> nn.Module:
     return nn.Module()
 
 
-_KINDS: dict[str, Callable[[Clip, Phase1Config], nn.Module]] = {
+_KINDS: dict[str, Callable[[Clip, TrainingConfig], nn.Module]] = {
     "vpt-deep": _vpt,
     "vpt-shallow": _vpt,
     "lora": _lora,

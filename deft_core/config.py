@@ -150,6 +150,22 @@ class TrainingConfig(Config):
     device: str = setting(
         "auto", "auto takes a GPU if there is one.", choices=("auto", "cpu", "cuda", "mps")
     )
+    image_side: str = setting(
+        "vpt-deep",
+        "What learns in the image encoder: visual prompts, LoRA, DoRA, layer norms, biases, "
+        "bottleneck adapters, everything, or nothing (images are then encoded once: fast).",
+        choices=IMAGE_SIDES,
+    )
+    vpt_tokens: int = setting(
+        20, "Learnable visual prompt tokens at each layer, for vpt-deep and vpt-shallow.", minimum=1
+    )
+    vpt_layers: int = setting(
+        0,
+        "Last layers that get prompt tokens of their own, for vpt-deep; 0 for all.",
+        minimum=0,
+        is_advanced=True,
+    )
+    rank: int = setting(8, "Rank of lora and dora, width of adapters.", minimum=1, is_advanced=True)
     n_processes: int = setting(
         1,
         "Processes that share each batch, one for each GPU, started by accelerate launch.",
@@ -201,22 +217,6 @@ class Phase1Config(TrainingConfig):
         "Give every class context vectors of its own instead of sharing them.",
         is_advanced=True,
     )
-    image_side: str = setting(
-        "vpt-deep",
-        "What learns in the image encoder: visual prompts, LoRA, DoRA, layer norms, biases, "
-        "bottleneck adapters, everything, or nothing (images are then encoded once: fast).",
-        choices=IMAGE_SIDES,
-    )
-    vpt_tokens: int = setting(
-        20, "Learnable visual prompt tokens at each layer, for vpt-deep and vpt-shallow.", minimum=1
-    )
-    vpt_layers: int = setting(
-        0,
-        "Last layers that get prompt tokens of their own, for vpt-deep; 0 for all.",
-        minimum=0,
-        is_advanced=True,
-    )
-    rank: int = setting(8, "Rank of lora and dora, width of adapters.", minimum=1, is_advanced=True)
     n_complementary: int = setting(
         1,
         "Wrong classes drawn for each image and step to train the negative prompt.",
@@ -230,6 +230,19 @@ class Phase2Config(TrainingConfig):
     """Phase 2: what fine-tunes a classifier with a linear head on the curated set."""
 
     learning_rate: float = setting(5e-4, "SGD step size at the start of the cosine.", minimum=0)
+    image_side: str = setting(
+        "all",
+        "What learns in the image encoder: everything (full fine-tuning), nothing (linear probe), "
+        "or one of the parameter-efficient ways of phase 1.",
+        choices=IMAGE_SIDES,
+    )
+    head: str = setting(
+        "linear",
+        "What tells the classes apart: a linear layer that learns, or the text encoder's features "
+        'of "a photo of a ...", which stay as they are.',
+        choices=("linear", "text"),
+        is_advanced=True,
+    )
     has_baseline: bool = setting(
         True, "Also train on the given labels, to show what the curated set is worth."
     )

@@ -1,13 +1,15 @@
 """Phase 2, adaptation: fully fine-tune the pre-trained image tower with a linear head.
 
-The visual prompts of phase 1 are not used; training is plain cross-entropy on the curated set.
+The visual prompts of phase 1 are not used; training is plain cross-entropy on the curated set. The
+other ways to fine-tune that the paper's first figure compares are choices of `image_side` and
+`head`.
 (DeFT, Wei et al., NeurIPS 2024, section 3.3.)
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,27 +22,50 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deft_core import clip
+from deft_core.adapters import adapt_image_side
 from deft_core.config import Phase2Config
 from deft_core.errors import RunError
 from deft_core.loading import Batch, ImageLoader
+from deft_core.prompts import PHOTO
 from deft_core.run_folder import Progress, RunFolder
 from deft_core.training import Engine, Meter, Training, open_images
 
 
 class Classifier(nn.Module):
-    """The image tower of a CLIP without its projection, and a linear head; everything learns."""
+    """The image tower of a CLIP, of which some or all learns, and a head over the classes."""
 
-    def __init__(self, model: clip.Clip, *, n_classes: int) -> None:
+    def __init__(self, model: clip.Clip, prompts: Sequence[str], settings: Phase2Config) -> None:
         super().__init__()
         self.image_size = model.image_size
         self.normalise = model.normalise
-        self.tower = model.visual.requires_grad_(True)
-        # The head reads the features before CLIP's projection, as in the reference.
-        self.head = nn.Linear(self.tower.proj.shape[0], n_classes)
-        self.tower.proj = None
+        self.head: nn.Module = (
+            TextHead(model, prompts)
+            if settings.head == "text"
+            # It reads the features before CLIP's projection, as in the reference.
+            else nn.Linear(model.visual.proj.shape[0], len(prompts))
+        )
+        if settings.head == "linear":
+            model.visual.proj = None
+        self.added = adapt_image_side(model, settings)
+        self.tower = model.visual
 
     def forward(self, images: Real[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch n_cls"]:
         return self.head(self.tower(self.normalise(images)))
+
+
+class TextHead(nn.Module):
+    """Scaled similarities to "a photo of a <prompt>"; nothing in it learns."""
+
+    weight: Float[Tensor, "n_cls dim"]
+
+    def __init__(self, model: clip.Clip, prompts: Sequence[str]) -> None:
+        super().__init__()
+        with torch.no_grad():
+            text = model.encode_text([PHOTO.format(prompt) for prompt in prompts])
+            self.register_buffer("weight", model.logit_scale * text)
+
+    def forward(self, features: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch n_cls"]:
+        return F.normalize(features.float(), dim=-1) @ self.weight.T
 
 
 def run(folder: RunFolder) -> Iterator[Progress]:
@@ -51,10 +76,9 @@ def run(folder: RunFolder) -> Iterator[Progress]:
     train, test, curated = _parts(folder.samples())
 
     yield Progress(stage="loading the model")
-    n_classes = len(task["class_names"])
     n_passes = settings.epochs * (len(curated) + len(train) * settings.has_baseline)
     meter = Meter(n_passes + len(test) * (1 + settings.has_baseline) + len(train))
-    adapt = Adaptation(folder, settings, n_classes=n_classes, meter=meter)
+    adapt = Adaptation(folder, settings, prompts=task["prompts"], meter=meter)
 
     baseline = None
     if settings.has_baseline:
@@ -130,13 +154,13 @@ class Adaptation:
     """What the trainings and tests of one run share."""
 
     def __init__(
-        self, folder: RunFolder, settings: Phase2Config, *, n_classes: int, meter: Meter
+        self, folder: RunFolder, settings: Phase2Config, *, prompts: Sequence[str], meter: Meter
     ) -> None:
         self.engine = Engine(settings)
         self.unreadable: dict[str, str] = {}
         self._folder = folder
         self._settings = settings
-        self._n_classes = n_classes
+        self._prompts = prompts
         self._meter = meter
 
     def fine_tune(
@@ -146,7 +170,7 @@ class Adaptation:
         settings, engine = self._settings, self.engine
         torch.manual_seed(settings.seed)
         model = clip.load(settings.model, settings.pretrained)
-        classifier = Classifier(model, n_classes=self._n_classes).to(engine.device).train()
+        classifier = Classifier(model, self._prompts, settings).to(engine.device).train()
         loader = self._loader(samples, model.image_size)
         labels = torch.from_numpy(samples[label_column].to_numpy().astype(np.int64))
         module = engine.prepare(classifier)
@@ -197,7 +221,7 @@ class Adaptation:
         self, classifier: Classifier, samples: pa.Table, stage: str
     ) -> Generator[Progress, None, tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n n_cls"]]]:
         rows = [np.empty(0, np.int64)]
-        probabilities = [np.empty((0, self._n_classes), np.float32)]
+        probabilities = [np.empty((0, len(self._prompts)), np.float32)]
         if len(samples) == 0:
             return rows[0], probabilities[0]
         loader = self._loader(samples, classifier.image_size)

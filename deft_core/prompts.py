@@ -12,6 +12,7 @@ from deft_core.errors import DataError
 
 COLUMNS = ("class", "prompt")
 LONGEST_PROMPT = 200
+PHOTO = "a photo of a {}."
 
 
 def default_prompt(class_name: str) -> str:

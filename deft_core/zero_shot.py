@@ -13,10 +13,10 @@ from jaxtyping import Float, Int
 
 from deft_core import clip
 from deft_core.loading import ImageLoader
+from deft_core.prompts import PHOTO
 from deft_core.run_folder import writing_whole
 from deft_core.training import find_device
 
-TEMPLATE = "a photo of a {}."
 BATCH_SIZE = 64
 
 
@@ -48,7 +48,7 @@ def preview(
         encoder, root, file_names, path=cache / _cache_name(model, pretrained, root, file_names)
     )
     with torch.no_grad():
-        text = encoder.encode_text([TEMPLATE.format(prompt) for prompt in prompts]).cpu().numpy()
+        text = encoder.encode_text([PHOTO.format(prompt) for prompt in prompts]).cpu().numpy()
     is_readable = ~np.isnan(features[:, 0])
     labels = given[is_readable]
     is_hit = (features[is_readable] @ text.T).argmax(axis=1) == labels
