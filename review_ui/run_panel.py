@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from deft_core.errors import DeftError
-from deft_core.runs import CONFIGS, RunView
+from deft_core.runs import CONFIGS, RESUMABLE, RunView
 from deft_core.terminal import duration
 from deft_core.workspace import Workspace
 from review_ui import plots
@@ -22,6 +22,7 @@ from review_ui.widgets import (
     SettingsForm,
     figure_row,
     figures,
+    literal,
     notice,
     problem,
     progress_bar,
@@ -53,6 +54,7 @@ class RunPanel:
         with gr.Row():
             self.start = gr.Button(self._start_label, variant="primary", scale=0, min_width=200)
             self.cancel = gr.Button("Cancel the run", visible=False, scale=0, min_width=160)
+            self.resume = gr.Button("Go on with it", visible=False, scale=0, min_width=160)
         self.status = gr.Markdown(elem_classes="run-status", latex_delimiters=[])
         self.bar = progress_bar(label="Progress of the run")
         self.facts = figure_row()
@@ -79,6 +81,7 @@ class RunPanel:
             event(shows_errors(view), None, outputs, **LOOKED_AT)
         self.start.click(shows_errors(self._start), self.form.inputs, self.outputs, **PRESSED)
         self.cancel.click(shows_errors(self._cancel), None, self.outputs, **PRESSED)
+        self.resume.click(shows_errors(self._resume), None, self.outputs, **PRESSED)
 
     @property
     def outputs(self) -> list[Any]:
@@ -86,6 +89,7 @@ class RunPanel:
         return [
             self.start,
             self.cancel,
+            self.resume,
             self.status,
             self.bar,
             self.facts,
@@ -116,6 +120,7 @@ class RunPanel:
         return [
             gr.Button(interactive=not is_busy),
             gr.Button(visible=is_busy),
+            gr.Button(visible=run.state in RESUMABLE),
             _headline(run),
             gr.HTML(value=_percent(run), visible=is_busy),
             figures(_facts(run) if is_busy else ()),
@@ -147,6 +152,7 @@ class RunPanel:
         return [
             gr.Button(interactive=has_data),
             gr.Button(visible=False),
+            gr.Button(visible=False),
             "" if has_data else "Bring in images on the Overview tab first.",
             gr.HTML(visible=False),
             figures(()),
@@ -168,6 +174,13 @@ class RunPanel:
         self._workspace.runs.cancel(run.run_id)
         return self.view()
 
+    def _resume(self) -> list[Any]:
+        run = self.latest()
+        if run is None:
+            raise DeftError("There is no run to go on with.")
+        self._workspace.runs.resume(run.run_id)
+        return self.view()
+
 
 def _headline(run: RunView) -> str:
     """One line: what the run is doing, or how it ended."""
@@ -178,7 +191,8 @@ def _headline(run: RunView) -> str:
     parts = [f"**{run.progress.stage.capitalize()}**"]
     if run.progress.epochs:
         parts.append(f"epoch {run.progress.epoch} of {run.progress.epochs}")
-    return ", ".join(parts) + f" ({run.run_id})"
+    note = f"<br>{literal(run.progress.note)}" if run.progress.note else ""
+    return ", ".join(parts) + f" ({run.run_id})" + note
 
 
 def _facts(run: RunView) -> Sequence[tuple[str, str]]:

@@ -28,6 +28,7 @@ def run_at_work(scored: Path) -> Iterator[RunFolder]:
             "round": 2,
             "created_at": "2026-01-02T03:04:05+00:00",
             "root": "/data",
+            "cache": str(scored / "cache"),
             "class_names": list(CLASS_NAMES),
             "prompts": list(CLASS_NAMES),
             "settings": Phase1Config().to_json(),
@@ -36,7 +37,15 @@ def run_at_work(scored: Path) -> Iterator[RunFolder]:
     )
     folder.set_status("running")
     folder.add_progress(
-        Progress(stage="training", epoch=3, epochs=10, fraction=0.25, loss=1.5, seconds_left=90.0)
+        Progress(
+            stage="training",
+            epoch=3,
+            epochs=10,
+            fraction=0.25,
+            loss=1.5,
+            seconds_left=90.0,
+            note="Parts of <b>32</b>.",
+        )
     )
     waiting = [sys.executable, "-c", "input()", str(folder.path)]
     with subprocess.Popen(waiting, stdin=subprocess.PIPE) as process:
@@ -78,6 +87,7 @@ def test_a_run_is_shown_before_and_after_a_reload_until_it_fails(
         page.goto(app.address)
         page.get_by_role("tab", name="Detect").click()
         expect(page.locator(".block.run-status:visible")).to_contain_text("epoch 3 of 10")
+        expect(page.locator(".block.run-status:visible")).to_contain_text("Parts of <b>32</b>.")
         expect(page.get_by_role("progressbar", name="Progress of the run")).to_have_attribute(
             "aria-valuenow", "25"
         )
@@ -88,6 +98,7 @@ def test_a_run_is_shown_before_and_after_a_reload_until_it_fails(
     expect(page.locator(".block.notice-bad:visible")).to_contain_text("The GPU is <b>full</b>.")
     expect(page.locator(".block.notice-bad:visible")).to_contain_text("Smaller batches.")
     expect(page.get_by_role("button", name="Start phase 1")).to_be_enabled()
+    expect(page.get_by_role("button", name="Go on with it")).to_be_visible()
 
 
 def test_a_setting_that_cannot_be_is_refused_in_words(
@@ -96,7 +107,7 @@ def test_a_setting_that_cannot_be_is_refused_in_words(
     page.goto(start_app(scored).address)
     page.get_by_role("tab", name="Detect").click()
     page.get_by_role("button", name="Settings", exact=False).first.click()
-    preset = page.locator("#detect-tab").get_by_role("radio", name="paper")
+    preset = page.locator("#detect-tab").get_by_role("radio", name="paper", exact=True)
     expect(preset).to_be_checked()
     page.get_by_label("Epochs", exact=True).fill("0")
     expect(preset).not_to_be_checked()
