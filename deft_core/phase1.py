@@ -199,7 +199,7 @@ class Detection:
         if self._encodes_once:
             loader = yield from self._encode(images, meter=meter)
         yield from self._train(loader, folder, meter=meter)
-        return (yield from self._score(loader, folder, meter=meter))
+        return (yield from self.score(loader, folder, meter=meter))
 
     @property
     def traces(self) -> Float[np.ndarray, "two n_epochs n"]:
@@ -253,7 +253,7 @@ class Detection:
             share=self._engine.share,
         )
 
-    def _score(
+    def score(
         self, loader: Loader, folder: RunFolder, *, meter: Meter
     ) -> Generator[Progress, None, ScoreWriter]:
         """Scores every readable image once, without augmentation.
