@@ -177,14 +177,6 @@ class ReviewProgress:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Undone:
-    """The samples that an undo or a redo gave back; empty when there was nothing to take back."""
-
-    sample_ids: tuple[int, ...]
-    progress: ReviewProgress
-
-
-@dataclass(frozen=True, kw_only=True)
 class NextSteps:
     """The group that an undo would take back, and the undo that a redo would; None for nothing."""
 
@@ -321,10 +313,8 @@ class Review:
 
     # --- deciding
 
-    def decide(
-        self, events: Sequence[Decision | Note], *, reviewer: str | None = None
-    ) -> ReviewProgress:
-        """The progress after all decisions and notes are safely stored, or none is (StoreError)."""
+    def decide(self, events: Sequence[Decision | Note], *, reviewer: str | None = None) -> None:
+        """Store all decisions and notes safely, or none of them (StoreError)."""
         n_classes = self._n_classes()
         for event in events:
             _check(event, n_classes=n_classes)
@@ -335,7 +325,6 @@ class Review:
                 reviewer=name,
                 decided_at=self._clock(),
             )
-        return self.progress()
 
     def decide_matching(
         self,
@@ -378,9 +367,11 @@ class Review:
             )
         return n
 
-    def undo(self, *, uid: str, group: str | None = None, reviewer: str | None = None) -> Undone:
-        """What the reviewer's live `group` of events covered; it no longer counts. Without
-        `group` it is the last live one; a group that is not live (any more) covers nothing.
+    def undo(
+        self, *, uid: str, group: str | None = None, reviewer: str | None = None
+    ) -> tuple[int, ...]:
+        """The samples that the reviewer's live `group` of events covered; it no longer counts.
+        Without `group` it is the last live one; a group that is not live (any more) covers none.
         """
         _check_name("uid", uid)
         if group is not None:
@@ -388,18 +379,20 @@ class Review:
         sample_ids = self._store.log.add_undo(
             uid, group=group, reviewer=self.name(reviewer), decided_at=self._clock()
         )
-        return Undone(sample_ids=tuple(sample_ids), progress=self.progress())
+        return tuple(sample_ids)
 
-    def redo(self, *, uid: str, undo: str | None = None, reviewer: str | None = None) -> Undone:
-        """What the undo event `undo`, or the reviewer's last one, had ended; it counts again.
-        Nothing once the reviewer has decided or noted anything after that undo."""
+    def redo(
+        self, *, uid: str, undo: str | None = None, reviewer: str | None = None
+    ) -> tuple[int, ...]:
+        """The samples of what the undo event `undo`, or the reviewer's last one, had ended; it
+        counts again. None once the reviewer has decided or noted anything after that undo."""
         _check_name("uid", uid)
         if undo is not None:
             _check_name("undo", undo)
         sample_ids = self._store.log.add_redo(
             uid, undo=undo, reviewer=self.name(reviewer), decided_at=self._clock()
         )
-        return Undone(sample_ids=tuple(sample_ids), progress=self.progress())
+        return tuple(sample_ids)
 
     def next_steps(self, *, reviewer: str | None = None) -> NextSteps:
         """What the reviewer's next undo and redo would take back."""

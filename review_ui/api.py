@@ -255,10 +255,10 @@ def _settle(batch: Batch, *, review: Review, sender: str | None) -> dict[str, An
         for item in items:
             if isinstance(item, Undo):
                 back = review.undo(uid=item.uid, group=item.group, reviewer=reviewer)
-                undone.append(back.sample_ids[:LONGEST_BATCH])
+                undone.append(back[:LONGEST_BATCH])
             else:
                 back = review.redo(uid=item.uid, undo=item.undo, reviewer=reviewer)
-                redone.append(back.sample_ids[:LONGEST_BATCH])
+                redone.append(back[:LONGEST_BATCH])
     return {
         "progress": review.progress(),
         "undone": undone,

@@ -96,6 +96,7 @@ def add_scores(
     predicted: Sequence[int] | None = None,
     run_id: str = "phase1-001",
     round: int = 1,
+    neighbours: pa.Table | None = None,
 ) -> None:
     """Scores of samples 0, 1, 2 ... as an imported phase 1."""
     n = len(p_clean)
@@ -130,4 +131,5 @@ def add_scores(
         settings={},
         report={"n_scored": n},
         scores=scores,
+        neighbours=neighbours,
     )

@@ -12,16 +12,20 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from deft_core.__main__ import main
 from deft_core.config import Config
 from deft_core.errors import DataError
+from deft_core.review import Decision
 from deft_core.run_folder import RunFolder
 from deft_core.runs import CONFIGS
-from deft_core.workspace import Workspace
+from deft_core.store import Store
+from deft_core.workspace import STORE, Workspace
 from tests.small_world import fingerprint, write_class_folders, write_image
 from tests.tiny_clip import write_tiny_clip
+from tools.kill_review import Application
 
 
 def run(*arguments: str | Path) -> None:
@@ -308,6 +312,78 @@ def test_export__in_the_workspace_only_below_its_exports(
     assert (workspace / "store.duckdb").stat().st_ino == before
     to = workspace / "exports" / "labels.csv"
     assert run_json(capsys, "export", "--workspace", workspace, "--to", to)["n_samples"] == 4
+
+
+# --- verify and backup
+
+
+def test_verify__says_that_everything_agrees_and_what_does_not(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Workspace.open(workspace) as opened:
+        opened.review.decide([Decision(uid="a", group="a", sample_id=0, verdict="keep")])
+    found = run_json(capsys, "verify", "--workspace", workspace)
+    assert found["is_sound"]
+    assert (found["n_events"], found["n_unlike_journal"]) == (1, 0)
+
+    with duckdb.connect(workspace / STORE) as connection:
+        connection.execute("update current_decisions set verdict = 'both'")
+    with pytest.raises(SystemExit) as caught:
+        run("verify", "--workspace", workspace)
+    assert caught.value.code == 2
+    assert "wrong rows in current_decisions" in capsys.readouterr().out
+
+    assert run_json(capsys, "verify", "--workspace", workspace, "--repair")["is_sound"]
+
+
+def test_backup__copies_the_store_and_replaces_nothing(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "copy.duckdb"
+    assert run_json(capsys, "backup", "--workspace", workspace, "--to", to)["path"] == str(to)
+    with Store(to) as copy:
+        assert copy.samples().num_rows == 4
+    assert list((workspace / "backups").iterdir()) == []
+    assert "exists already" in refused(capsys, "backup", "--workspace", workspace, "--to", to)
+    elsewhere = tmp_path / "none" / "copy.duckdb"
+    message = refused(capsys, "backup", "--workspace", workspace, "--to", elsewhere)
+    assert "cannot be written" in message
+
+
+def test_backup__while_the_application_runs(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Workspace.open(workspace) as opened:
+        store_id = opened.store.id
+    application = Application(workspace)
+    try:
+        item = {"type": "decide", "uid": "a", "group": "a", "sample_id": 0, "verdict": "keep"}
+        application.post("decisions", {"store": store_id, "items": [item]})
+        run_json(capsys, "backup", "--workspace", workspace, "--to", tmp_path / "copy.duckdb")
+        assert "another process" in refused(capsys, "verify", "--workspace", workspace)
+    finally:
+        application.kill()
+    with Store(tmp_path / "copy.duckdb") as copy:
+        assert copy.log.n_events() == 1
+    run_json(capsys, "backup", "--workspace", workspace, "--to", tmp_path / "again.duckdb")
+
+
+def test_backup__names_a_holder_that_is_not_the_application(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = "import sys, duckdb; c = duckdb.connect(sys.argv[1]); print(1, flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(workspace / STORE)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "1\n"
+        copy = tmp_path / "copy.duckdb"
+        message = refused(capsys, "backup", "--workspace", workspace, "--to", copy)
+        assert f"id {holder.pid}" in message
+        holder.communicate("\n")
 
 
 def test_demo__impossible_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given as cases
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from deft_core.errors import StoreError
-from deft_core.review import Decision, QueuedSample, Review
-from deft_core.store import Filter, Store
+from deft_core.errors import CountChangedError, StoreError
+from deft_core.review import Counts, Decision, NextSteps, Note, QueuedSample, Review
+from deft_core.store import SORT_NAMES, Filter, Sort, Store
 from tests.small_world import NOW, Clock, add_scores, make_store
 
 
@@ -175,7 +179,7 @@ def test_points__every_scored_sample(review: Review) -> None:
 
 
 def test_decide__every_verdict(review: Review) -> None:
-    progress = review.decide(
+    review.decide(
         [
             one(0, "relabel", 2),
             one(1, "keep"),
@@ -184,6 +188,7 @@ def test_decide__every_verdict(review: Review) -> None:
             one(4, "unsure"),
         ]
     )
+    progress = review.progress()
 
     assert progress.by_verdict == {"keep": 1, "relabel": 1, "both": 1, "exclude": 1, "unsure": 1}
     assert (progress.n_samples, progress.n_flagged, progress.n_decided, progress.n_left) == (
@@ -231,14 +236,17 @@ def test_decide__refuses_all_when_one_cannot_be(
 
 
 def test_decide__twice_with_one_uid_counts_once(review: Review) -> None:
-    first = review.decide([one(0, "exclude", uid="a")])
+    review.decide([one(0, "exclude", uid="a")])
+    review.decide([one(0, "exclude", uid="a"), one(0, "keep", uid="a")])
 
-    assert review.decide([one(0, "exclude", uid="a"), one(0, "keep", uid="a")]) == first
+    assert review.sample(0).verdict == "exclude"
     assert len(review.history(0).events) == 1
 
 
 def test_decide__nothing_changes_nothing(review: Review) -> None:
-    assert review.decide([]) == review.progress()
+    before = review.progress()
+    review.decide([])
+    assert review.progress() == before
 
 
 def test_undo__a_group_at_once_and_then_the_one_before(review: Review) -> None:
@@ -247,26 +255,26 @@ def test_undo__a_group_at_once_and_then_the_one_before(review: Review) -> None:
 
     undone = review.undo(uid="u1")
 
-    assert undone.sample_ids == (0, 2)
-    assert undone.progress.by_verdict["keep"] == 0
+    assert undone == (0, 2)
+    assert review.progress().by_verdict["keep"] == 0
     assert review.undo(uid="u1") == undone
-    assert review.undo(uid="u2").sample_ids == (1,)
-    assert review.undo(uid="u3").sample_ids == ()
+    assert review.undo(uid="u2") == (1,)
+    assert review.undo(uid="u3") == ()
 
 
 def test_undo__takes_the_reviewers_own_decision(review: Review) -> None:
     review.decide([one(0)], reviewer="ann")
     review.decide([one(2)], reviewer="bob")
 
-    assert review.undo(uid="u", reviewer="ann").sample_ids == (0,)
-    assert review.undo(uid="v").sample_ids == ()
+    assert review.undo(uid="u", reviewer="ann") == (0,)
+    assert review.undo(uid="v") == ()
 
 
 def test_undo__an_empty_one_is_remembered(review: Review) -> None:
-    assert review.undo(uid="u").sample_ids == ()
+    assert review.undo(uid="u") == ()
     review.decide([one(0)])
 
-    assert review.undo(uid="u").sample_ids == ()
+    assert review.undo(uid="u") == ()
     assert review.sample(0).verdict == "keep"
 
 
@@ -274,12 +282,12 @@ def test_undo__takes_back_the_named_group_and_no_other(review: Review) -> None:
     for uid, sample_id in (("first", 0), ("other", 2), ("later", 0)):
         review.decide([Decision(uid=uid, group=uid, sample_id=sample_id, verdict="exclude")])
 
-    assert review.undo(uid="u", group="unknown").sample_ids == ()
+    assert review.undo(uid="u", group="unknown") == ()
     for _ in range(2):  # Sent twice, undone once.
-        assert review.undo(uid="v", group="first").sample_ids == (0,)
+        assert review.undo(uid="v", group="first") == (0,)
     assert review.sample(0).verdict == "exclude"
-    assert review.undo(uid="w", group="first").sample_ids == ()
-    assert review.undo(uid="x").sample_ids == (0,)
+    assert review.undo(uid="w", group="first") == ()
+    assert review.undo(uid="x") == (0,)
     assert review.sample(2).verdict == "exclude"
     with pytest.raises(StoreError, match="The group must have 1 to 200 printable characters"):
         review.undo(uid="y", group="")
@@ -313,3 +321,364 @@ def test_decisions_stay_when_a_new_round_is_scored(store: Store, review: Review)
     assert review.sample(2).reviewed_label == 0
     review.decide([one(1)])
     assert [event.round for event in review.history(1).events] == [2]
+
+
+# --- orders, counts and cells
+
+
+def every_id(review: Review, wanted: Filter, *, sort: Sort, limit: int) -> list[int]:
+    """The ids of all pages."""
+    found: list[int] = []
+    after: str | None = None
+    while True:
+        page = review.queue(wanted, sort=sort, after=after, limit=limit)
+        found += ids(page.samples)
+        after = page.next
+        if after is None:
+            return found
+
+
+@pytest.mark.parametrize("sort", [Sort(name=name, seed=3) for name in SORT_NAMES])
+@pytest.mark.parametrize("limit", [1, 2, 5])
+def test_queue__pages_of_every_order_hold_each_sample_once(sort: Sort, limit: int) -> None:
+    rng = np.random.default_rng(0)
+    given = rng.integers(0, 3, 17).tolist()
+    with make_store(given) as store:
+        add_scores(store, rng.choice([0.25, 0.5, 0.75], 17).tolist())
+        review = Review(store)
+        every = Filter(name="all")
+        found = every_id(review, every, sort=sort, limit=limit)
+        by_class = [given[i] for i in every_id(review, every, sort=Sort(name="class"), limit=200)]
+        repeated = every_id(review, every, sort=sort, limit=200)
+
+    assert sorted(found) == list(range(17))
+    assert found == repeated
+    assert by_class == sorted(given)
+
+
+def test_queue__a_random_order_goes_by_its_seed(review: Review) -> None:
+    every = Filter(name="all")
+    orders = {
+        tuple(every_id(review, every, sort=Sort(name="random", seed=seed), limit=9))
+        for seed in range(12)
+    }
+    assert len(orders) > 3
+
+
+@pytest.mark.parametrize(
+    ("after", "sort"),
+    [("1", "margin"), ("x:1", "margin"), ("1:1", "p_clean"), ("-1:1", "random"), ("1:x", "class")],
+)
+def test_queue__refuses_a_place_of_another_order(review: Review, after: str, sort: str) -> None:
+    with pytest.raises(StoreError, match="is not a place in the queue"):
+        review.queue(after=after, sort=Sort(name=sort))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (Filter(name="mine"), 'There is no queue "mine"'),
+        (Filter(given=(-1,)), "-1 is not a label"),
+        (Filter(text="x" * 201), "text has 201 entries; 200 at most"),
+        (Filter(reviewers=("x",) * 21), "reviewers has 21 entries; 20 at most"),
+        (Filter(sample_ids=(2**31,)), "No sample with id 2147483648"),
+    ],
+)
+def test_queue__refuses_a_filter_that_cannot_be(
+    review: Review, wanted: Filter, message: str
+) -> None:
+    with pytest.raises(StoreError, match=message):
+        review.queue(wanted)
+    with pytest.raises(StoreError, match=message):
+        review.count(wanted)
+
+
+def test_count_and_confusion(review: Review) -> None:
+    review.decide([one(2)])
+
+    assert review.count(Filter(name="all")) == Counts(
+        n_matching=4, n_flagged=3, n_undecided=3, n_with_suggestion=2
+    )
+    confusion = review.confusion(Filter(name="all"), limit=3)
+    assert confusion.n_cells == 4
+    assert confusion.cells == (
+        {"given": 0, "suggested": 1, "n": 1, "n_flagged": 1, "n_undecided": 1},
+        {"given": 0, "suggested": None, "n": 1, "n_flagged": 1, "n_undecided": 1},
+        {"given": 1, "suggested": None, "n": 1, "n_flagged": 0, "n_undecided": 0},
+    )
+
+
+# --- many at once
+
+
+def test_decide_matching__is_one_step_and_only_for_as_many_as_were_shown(review: Review) -> None:
+    with pytest.raises(CountChangedError, match="3 samples match now, not 2") as caught:
+        review.decide_matching(Filter(), uid="b", verdict="exclude", n_expected=2)
+    assert caught.value.n_matching == 3
+    assert review.progress().n_decided == 0
+
+    for _ in range(2):  # Sent twice, done once.
+        assert review.decide_matching(Filter(), uid="b", verdict="exclude", n_expected=3) == 3
+    assert review.progress().by_verdict["exclude"] == 3
+    assert review.undo(uid="u") == (0, 2, 3)
+    assert review.progress().n_decided == 0
+    assert review.redo(uid="r") == (0, 2, 3)
+    assert review.progress().n_decided == 3
+
+
+def test_decide_matching__gives_each_its_suggestion(review: Review) -> None:
+    with pytest.raises(StoreError, match="Only samples with a suggestion"):
+        review.decide_matching(Filter(), uid="b", verdict="suggested", n_expected=3)
+
+    wanted = Filter(has_suggestion=True)
+    assert review.decide_matching(wanted, uid="b", verdict="suggested", n_expected=2) == 2
+    assert {i: review.sample(i).reviewed_label for i in (0, 2, 3)} == {0: 1, 2: 0, 3: None}
+
+
+@pytest.mark.parametrize(
+    ("uid", "verdict", "label", "message"),
+    [
+        ("x" * 151, "keep", None, "uid must have 1 to 150"),
+        ("b", "relabel", None, "Relabel needs a label"),
+        ("b", "delete", None, "is not a verdict"),
+    ],
+)
+def test_decide_matching__refuses_what_cannot_be(
+    review: Review, uid: str, verdict: str, label: int | None, message: str
+) -> None:
+    with pytest.raises(StoreError, match=message):
+        review.decide_matching(Filter(), uid=uid, verdict=verdict, label=label, n_expected=3)
+
+
+# --- undo and redo
+
+
+def test_undo_and_redo_reach_back_through_restarts(tmp_path: Path) -> None:
+    path = tmp_path / "store.duckdb"
+    with make_store([0, 1, 2], path=path) as store:
+        review = Review(store)
+        review.decide([one(0)])
+        review.decide([one(1, "exclude")])
+    for uid, sample_ids in (("u1", (1,)), ("u2", (0,))):
+        with Store(path) as store:
+            assert Review(store).undo(uid=uid) == sample_ids
+    for uid, sample_ids in (("r1", (0,)), ("r2", (1,)), ("r3", ())):
+        with Store(path) as store:
+            review = Review(store)
+            assert review.redo(uid=uid) == sample_ids
+            assert review.redo(uid=uid) == sample_ids
+    with Store(path) as store:
+        assert store.log.current()["verdict"].to_pylist() == ["keep", "exclude"]
+
+
+def test_redo__finds_nothing_after_a_new_decision(review: Review) -> None:
+    review.decide([one(0)])
+    review.undo(uid="u")
+    assert review.next_steps() == NextSteps(undo=None, redo="u")
+    review.decide([one(2)])
+
+    assert review.next_steps() == NextSteps(undo="2-keep", redo=None)
+    assert review.redo(uid="r", undo="u") == ()
+    assert review.sample(0).verdict is None
+
+
+def test_redo__is_the_reviewers_own(review: Review) -> None:
+    review.decide([one(0)], reviewer="ann")
+    review.undo(uid="u", reviewer="ann")
+
+    assert review.redo(uid="r1", reviewer="bob") == ()
+    assert review.redo(uid="r2", undo="u", reviewer="ann") == (0,)
+
+
+# --- notes
+
+
+def test_notes__have_a_history_and_are_undone_like_decisions(review: Review) -> None:
+    for number, text in enumerate(["first\nline", "second", ""]):
+        review.decide([Note(uid=f"n{number}", group=f"n{number}", sample_id=2, note=text)])
+    assert review.sample(2).note == ""
+    assert review.sample(2).verdict is None
+
+    assert review.undo(uid="u") == (2,)
+
+    assert review.sample(2).note == "second"
+    events = review.history(2).events
+    assert [(event.kind, event.note, event.is_live) for event in events] == [
+        ("note", "first\nline", True),
+        ("note", "second", True),
+        ("note", "", False),
+        ("undo", None, False),
+    ]
+
+
+@pytest.mark.parametrize("text", ["x" * 2001, "a\0b", "\ud800"])
+def test_notes__that_cannot_be_kept_are_refused(review: Review, text: str) -> None:
+    with pytest.raises(StoreError, match="The note h"):
+        review.decide([Note(uid="n", group="n", sample_id=2, note=text)])
+
+
+# --- reviewers
+
+
+def test_leases__nobody_gets_what_another_one_holds(review: Review) -> None:
+    assert ids(review.queue(reviewer="ann", is_leased=True, limit=2).samples) == [2, 0]
+    page = review.queue(reviewer="bob", is_leased=True, limit=2)
+    assert ids(page.samples) == [3]
+    assert (page.n_matching, page.n_leased) == (3, 2)
+
+    review.decide([one(2)], reviewer="ann")
+    review.undo(uid="u", reviewer="ann")
+    assert ids(review.queue(reviewer="cy", is_leased=True).samples) == [2]
+    assert review.release(None, reviewer="ann") == 1
+    assert ids(review.queue(reviewer="cy", is_leased=True).samples) == [2, 0]
+    assert review.release([3], reviewer="cy") == 0
+
+
+def test_leases__end_with_time_and_are_renewed_by_deciding(store: Store) -> None:
+    clock = Clock()
+    review = Review(store, clock=clock)
+    review.queue(reviewer="ann", is_leased=True)
+    clock.now += timedelta(minutes=9)
+    review.decide([one(2)], reviewer="ann")
+    clock.now += timedelta(minutes=9)
+    assert review.queue(reviewer="bob", is_leased=True).samples == ()
+    clock.now += timedelta(minutes=2)
+    assert ids(review.queue(reviewer="bob", is_leased=True).samples) == [0, 3]
+
+
+def test_leases__of_many_at_once_never_overlap(tmp_path: Path) -> None:
+    with make_store([0] * 200, path=tmp_path / "store.duckdb") as store:
+        add_scores(store, [0.1] * 200)
+        review = Review(store)
+
+        def take(reviewer: str) -> list[int]:
+            taken: list[int] = []
+            after: str | None = None
+            for _ in range(5):
+                page = review.queue(reviewer=reviewer, is_leased=True, limit=5, after=after)
+                taken += ids(page.samples)
+                after = page.next
+            return taken
+
+        with ThreadPoolExecutor(6) as pool:
+            taken = list(pool.map(take, [f"reviewer {i}" for i in range(6)]))
+
+    every = [one for part in taken for one in part]
+    assert len(every) == len(set(every)) == 150
+
+
+def double_review(review: Review) -> None:
+    """Everything is for double review; ann has decided 0, 1 and 2."""
+    review.set_double_share(1)
+    review.decide([one(0), one(1), one(2, "exclude")], reviewer="ann")
+    review.decide([Note(uid="n", group="n", sample_id=0, note="a cat")], reviewer="ann")
+
+
+def test_double_review__is_blind_until_the_second_one_has_decided(review: Review) -> None:
+    double_review(review)
+
+    mine, theirs = review.sample(0, reviewer="ann"), review.sample(0, reviewer="bob")
+    assert (mine.verdict, mine.note, mine.is_double) == ("keep", "a cat", True)
+    assert (theirs.verdict, theirs.reviewed_label, theirs.reviewer, theirs.note) == (None,) * 4
+    assert review.history(0, reviewer="bob").events == ()
+    assert ids(review.queue(reviewer="ann").samples) == [3]
+    assert ids(review.queue(reviewer="bob").samples) == [2, 0, 3]
+    assert review.count(Filter(name="all", verdicts=("keep",)), reviewer="bob").n_matching == 0
+
+    review.decide([one(0, uid="bob")], reviewer="bob")
+
+    assert review.sample(0, reviewer="bob").verdict == "keep"
+    assert review.sample(0, reviewer="bob").note == "a cat"
+    assert len(review.history(0, reviewer="bob").events) == 3
+    assert review.history(0, reviewer="bob").events[-1].is_blind
+
+
+def test_double_review__a_disagreement_counts_for_nothing_until_it_is_settled(
+    review: Review,
+) -> None:
+    double_review(review)
+    review.decide([one(0, "relabel", 1, uid="b0"), one(1, uid="b1")], reviewer="bob")
+
+    disputed = review.sample(0)
+    assert (disputed.verdict, disputed.reviewed_label) == ("unsure", None)
+    assert disputed.is_disputed
+    assert ids(review.queue(Filter(name="disagreements")).samples) == [0]
+    assert review.progress().n_disputed == 1
+    assert review.sample(1).verdict == "keep"
+
+    review.undo(uid="u", group="b0", reviewer="bob")
+    assert review.sample(0, reviewer="ann").verdict == "keep"
+    review.redo(uid="r", reviewer="bob")
+    review.decide([one(0, "relabel", 1, uid="settled")], reviewer="cy")
+    assert review.sample(0).reviewed_label == 1
+    assert review.progress().n_disputed == 0
+
+
+def test_double_review__relabel_to_the_given_label_agrees_with_keep(review: Review) -> None:
+    double_review(review)
+    review.decide([one(0, "relabel", 0, uid="b")], reviewer="bob")
+    assert not review.sample(0).is_disputed
+
+
+def test_agreement__counts_what_was_decided_blind_and_nothing_else(review: Review) -> None:
+    double_review(review)
+    blind = [one(0, uid="x"), one(1, "exclude", uid="y"), one(2, "exclude", uid="z")]
+    review.decide(blind, reviewer="bob")
+    review.decide([one(1, "exclude", uid="settled")], reviewer="ann")
+
+    agreement = review.agreement()
+
+    assert (agreement.double_share, agreement.n_disputed) == (1, 0)
+    (pair,) = agreement.pairs
+    assert (pair.first, pair.second, pair.n, pair.n_agree) == ("ann", "bob", 3, 2)
+    # Outcomes: ann 0, 1, exclude; bob 0, exclude, exclude. By chance (1 + 0 + 2) / 9.
+    assert pair.kappa == pytest.approx((2 / 3 - 3 / 9) / (1 - 3 / 9))
+
+
+def test_double_review__a_larger_share_only_adds_samples() -> None:
+    with make_store([0] * 300) as store:
+        add_scores(store, [0.1] * 300)
+        review = Review(store)
+        chosen = []
+        for share in (0, 0.2, 0.5, 1):
+            review.set_double_share(share)
+            page = review.queue(limit=200)
+            rest = review.queue(limit=200, after=page.next)
+            chosen.append({s.sample_id for s in (*page.samples, *rest.samples) if s.is_double})
+
+    assert chosen[0] < chosen[1] < chosen[2] < chosen[3]
+    assert (len(chosen[0]), len(chosen[3])) == (0, 300)
+    assert 30 < len(chosen[1]) < 90
+    with pytest.raises(StoreError, match="goes from 0 to 1"):
+        review.set_double_share(1.5)
+
+
+# --- evidence
+
+
+def test_evidence__shows_trusted_samples_and_says_why(store: Store, review: Review) -> None:
+    assert not review.evidence(0).has_neighbours
+    assert review.evidence(0).sentence == (
+        "Labelled class 0; closer to the positive prompt; most like class 1."
+    )
+    neighbours = pa.table(
+        {"sample_id": [0], "nearest": [[1, 3]], "nearest_given": [[3]], "nearest_predicted": [[1]]}
+    )
+    add_scores(store, [0.25, 0.75], predicted=[1, 1], run_id="p2", neighbours=neighbours)
+
+    evidence = review.evidence(0)
+
+    assert [one.sample_id for one in evidence.nearest] == [1, 3]
+    assert [one.given_label for one in evidence.given] == [0]
+    assert [one.file_name for one in evidence.suggested] == ["class 1/1.jpg"]
+    assert evidence.sentence.endswith("1 of 2 nearest are class 1.")
+    with pytest.raises(StoreError, match="No sample with id 9"):
+        review.evidence(9)
+
+
+def test_view__is_kept_for_each_reviewer(review: Review) -> None:
+    assert review.view(reviewer="ann") is None
+    for size in (24, 48):
+        review.set_view({"page_size": size}, reviewer="ann")
+    assert review.view(reviewer="ann") == {"page_size": 48}
+    assert review.view() is None

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -266,6 +267,49 @@ def test_a_run_can_start_beside_a_damaged_one(runs: Runs, tmp_path: Path) -> Non
     assert runs.wait(start(runs, "good")).state == "done"
 
     assert [view.state for view in runs.list()] == ["done", "damaged"]
+
+
+def test_neighbours_come_in_with_the_scores(runs: Runs, store: Store, tmp_path: Path) -> None:
+    folder = worked_through(tmp_path / "phase1-001", store=store)
+    folder.write_table("neighbours.parquet", neighbours())
+
+    assert runs.import_finished() == ("phase1-001",)
+
+    assert store.neighbours(0) == {"nearest": [1, 2], "nearest_given": [2], "nearest_predicted": []}
+    assert store.neighbours(3) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"nearest": [[9], []]}, "nearest names a sample that is not the run's"),
+        ({"nearest": [None, []]}, "nearest has empty values"),
+        ({"nearest": [[1] * 11, []]}, "nearest has more than 10"),
+        ({"sample_id": [1, 1]}, "a sample stands there twice"),
+    ],
+)
+def test_neighbours_that_cannot_be_used_fail_the_run(
+    runs: Runs, store: Store, tmp_path: Path, changes: dict[str, list[Any]], problem: str
+) -> None:
+    folder = worked_through(tmp_path / "phase1-001", store=store)
+    folder.write_table("neighbours.parquet", neighbours(**changes))
+
+    assert runs.import_finished() == ()
+
+    assert problem in runs.view("phase1-001").error
+    assert store.runs() == []
+
+
+def neighbours(**changes: list[Any]) -> pa.Table:
+    columns: dict[str, list[Any]] = {
+        "sample_id": [1, 0],
+        "nearest": [[0], [1, 2]],
+        "nearest_given": [[], [2]],
+        "nearest_predicted": [[], []],
+    }
+    table = pa.table(columns | changes)
+    types = [pa.int32(), *[pa.list_(pa.int32())] * 3]
+    return table.cast(pa.schema(list(zip(columns, types, strict=True))))
 
 
 @pytest.mark.parametrize("content", [b"PAR1", None])

@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 from uuid import uuid4
 
 import numpy as np
@@ -18,6 +19,7 @@ from httpx import Response
 from starlette.testclient import TestClient
 
 from deft_core.errors import DeftError
+from deft_core.store import Store
 from deft_core.workspace import Workspace
 from review_ui.api import _one_of
 from review_ui.server import create_app, listening
@@ -51,7 +53,7 @@ def client(workspace: Workspace) -> TestClient:
 def fresh(workspace: Workspace) -> Iterator[None]:
     """Takes back what a test decided."""
     yield
-    while workspace.review.undo(uid=uuid4().hex).sample_ids:
+    while workspace.review.undo(uid=uuid4().hex):
         pass
 
 
@@ -108,6 +110,7 @@ def test_another_host_name_is_refused(client: TestClient, host: str) -> None:
         "/gradio_api/process_recording",
         "/login",
         "/api/v1/session/extra",
+        "/api/v1/samples/0/history",
     ],
 )
 def test_routes_that_the_page_does_not_post_to_are_closed(client: TestClient, path: str) -> None:
@@ -236,6 +239,161 @@ def test_a_batch_is_settled_in_order(client: TestClient, workspace: Workspace) -
         assert answer["undone"] == [[1]]
         assert answer["progress"]["n_decided"] == 2
     assert [workspace.review.sample(i).verdict for i in range(3)] == ["keep", None, "exclude"]
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_redo_and_a_note_are_settled_with_the_rest(client: TestClient) -> None:
+    store = client.get("/api/v1/session").json()["store"]
+    items = [
+        {"type": "note", "uid": "n", "group": "n", "sample_id": 0, "note": "a\nb"},
+        decide("o", 1),
+        {"type": "undo", "uid": "p"},
+        {"type": "redo", "uid": "q", "undo": "p"},
+        {"type": "undo", "uid": "s", "group": "o"},
+    ]
+    for _ in range(2):
+        answer = client.post("/api/v1/decisions", json={"store": store, "items": items}).json()
+        assert (answer["undone"], answer["redone"]) == ([[1], [1]], [[1]])
+        assert (answer["undo"], answer["redo"]) == ("n", "s")
+    assert client.get("/api/v1/samples/0").json()["note"] == "a\nb"
+    history = client.get("/api/v1/samples/1/history").json()
+    kinds = [one["kind"] for one in history["events"]]
+    assert kinds[-4:] == ["decision", "undo", "redo", "undo"]
+
+
+@pytest.mark.usefixtures("fresh")
+def test_everybody_decides_under_a_name_of_their_own(
+    client: TestClient, workspace: Workspace
+) -> None:
+    name = "Zoë <b>${1}</b> 'x'"
+    headers = {"X-Reviewer": quote(name)}
+    items = [decide("r1", 0), {**decide("r2", 1), "reviewer": "ann"}]
+    body = {"store": workspace.store.id, "items": items}
+    assert client.post("/api/v1/decisions", json=body, headers=headers).status_code == 200
+    session = client.get("/api/v1/session", headers=headers).json()
+    assert (session["reviewer"], session["undo"]) == (name, "r1")
+    assert client.get("/api/v1/samples/0").json()["reviewer"] == name
+    assert client.get("/api/v1/samples/1").json()["reviewer"] == "ann"
+    for reviewer in (name, "ann"):
+        assert workspace.review.undo(uid=uuid4().hex, reviewer=reviewer)
+    answer = client.get("/api/v1/session", headers={"X-Reviewer": "a%00b"})
+    assert answer.status_code == 409
+
+
+@pytest.mark.usefixtures("fresh")
+def test_all_that_match_are_decided_in_one_step_or_not_at_all(
+    client: TestClient, workspace: Workspace
+) -> None:
+    body = {
+        "store": workspace.store.id,
+        "uid": "all",
+        "filter": {"given": [0]},
+        "verdict": "relabel",
+        "label": 1,
+        "n": 2,
+    }
+    refused = client.post("/api/v1/apply", json=body)
+    assert refused.status_code == 409
+    assert refused.json()["n_matching"] == 3
+    for _ in range(2):
+        answer = client.post("/api/v1/apply", json={**body, "n": 3}).json()
+        assert (answer["n_applied"], answer["group"], answer["undo"]) == (3, "all", "all")
+        assert answer["progress"]["n_relabelled"] == 3
+    assert client.post("/api/v1/apply", json={**body, "store": "x"}).json()["is_another_store"]
+
+
+def test_a_queue_is_chosen_counted_and_leased(client: TestClient) -> None:
+    body = {"filter": {"name": "all", "text": "DOG"}, "sort": "margin", "limit": 2}
+    page = client.post("/api/v1/queue", json=body).json()
+    rest = client.post("/api/v1/queue", json={**body, "after": page["next"]}).json()
+    assert [one["sample_id"] for one in page["samples"] + rest["samples"]] == [3, 4, 5]
+    counts = client.post("/api/v1/count", json={"filter": body["filter"]}).json()
+    assert counts == {
+        "n_matching": 3,
+        "n_flagged": 1,
+        "n_undecided": 3,
+        "n_with_suggestion": 0,
+    }
+    cells = client.post("/api/v1/confusion", json={"filter": {"name": "all"}}).json()
+    assert cells["n_cells"] == 2
+    assert cells["cells"][0]["given"] == 0
+    held = client.post("/api/v1/queue", json={"lease": True, "limit": 3}).json()
+    other = client.post("/api/v1/queue", json={"lease": True}, headers={"X-Reviewer": "bob"}).json()
+    assert [one["sample_id"] for one in held["samples"]] == [0, 1, 2]
+    assert [one["sample_id"] for one in other["samples"]] == [3]
+    assert other["n_leased"] == 3
+    for headers, n in (({}, 3), ({"X-Reviewer": "bob"}, 1)):
+        answer = client.post("/api/v1/leases", json={"release": "all"}, headers=headers)
+        assert answer.json() == {"n_released": n}
+
+
+def test_the_view_survives_and_is_each_reviewers_own(client: TestClient) -> None:
+    assert client.get("/api/v1/view").json() == {"view": None}
+    state = {"sort": "random", "seed": 7, "mode": "grid", "filter": {"given": [1]}}
+    kept = client.put("/api/v1/view", json=state).json()
+    assert client.get("/api/v1/view").json() == kept
+    assert kept["view"]["filter"]["given"] == [1]
+    assert kept["view"]["page_size"] == 24
+    assert client.get("/api/v1/view", headers={"X-Reviewer": "bob"}).json() == {"view": None}
+
+
+def test_double_review_is_chosen_and_its_agreement_shown(client: TestClient) -> None:
+    assert client.put("/api/v1/double", json={"share": 0.5}).json() == {"double_share": 0.5}
+    assert client.get("/api/v1/agreement").json() == {
+        "double_share": 0.5,
+        "n_disputed": 0,
+        "pairs": [],
+    }
+    assert client.put("/api/v1/double", json={"share": 0}).status_code == 200
+
+
+def test_evidence_has_a_sentence(client: TestClient) -> None:
+    evidence = client.get("/api/v1/samples/0/evidence").json()
+    assert evidence["sentence"].startswith("Labelled cat; closer to the positive prompt")
+    assert (evidence["nearest"], evidence["has_neighbours"]) == ([], False)
+
+
+def test_a_copy_of_the_store_is_made_while_it_is_open(
+    client: TestClient, workspace: Workspace
+) -> None:
+    name = client.post("/api/v1/backup").json()["name"]
+    with Store(workspace.path / "backups" / name) as copy:
+        assert copy.id == workspace.store.id
+        assert copy.samples().num_rows == 6
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "queue", {"sort": "path"}),
+        ("POST", "queue", {"filter": {"name": "mine"}}),
+        ("POST", "queue", {"filter": {"sql": "1=1"}}),
+        ("POST", "queue", {"filter": {"sample_ids": [0] * 100_001}}),
+        ("POST", "queue", {"filter": {"text": "x" * 201}}),
+        ("POST", "queue", {"limit": 201}),
+        ("POST", "confusion", {"limit": 1001}),
+        ("PUT", "view", {"mode": "list"}),
+        ("PUT", "view", {"filter": {"sample_ids": [0] * 1001}}),
+        ("PUT", "double", {"share": 2}),
+        ("POST", "leases", {"release": "everything"}),
+        (
+            "POST",
+            "apply",
+            {"store": "x", "uid": "u" * 151, "filter": {}, "verdict": "keep", "n": 1},
+        ),
+    ],
+)
+def test_what_is_over_a_limit_is_refused(
+    client: TestClient, method: str, path: str, body: dict
+) -> None:
+    answer = client.request(method, f"/api/v1/{path}", json=body)
+    assert answer.status_code == 422
+    assert set(answer.json()) == {"message", "hint"}
+
+
+def test_pictures_come_in_three_sizes(client: TestClient) -> None:
+    assert client.get("/images/0?px=160").headers["content-type"] == "image/jpeg"
+    assert client.get("/images/0?px=161").status_code == 422
 
 
 @pytest.mark.usefixtures("fresh")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -17,6 +20,7 @@ from hypothesis import strategies as st
 
 from deft_core.errors import StoreError
 from deft_core.store import Filter, Store
+from deft_core.store.database import IdleTimer
 from deft_core.store.schema import MEMORY, MIGRATIONS, Connection, connect, migrate
 from tests.small_world import NOW, add_scores, make_store
 
@@ -251,56 +255,111 @@ def test_add_undo__leaves_other_reviewers_alone(store: Store) -> None:
     assert verdicts(store) == {1: ("exclude", None)}
 
 
+REVIEWERS = st.sampled_from(["ann", "bob"])
+VERDICTS = st.sampled_from(["keep", "relabel", "both", "exclude", "unsure"])
 STEPS = st.lists(
     st.one_of(
         st.tuples(
-            st.sampled_from(["ann", "bob"]),
-            st.sampled_from(["g1", "g2", "g3"]),
-            st.lists(
-                st.tuples(
-                    st.integers(0, N_SAMPLES - 1),
-                    st.sampled_from(["keep", "relabel", "both", "exclude", "unsure"]),
-                ),
-                min_size=1,
-                max_size=3,
-            ),
+            st.just("decide"),
+            REVIEWERS,
+            st.lists(st.tuples(st.integers(0, N_SAMPLES - 1), VERDICTS), min_size=1, max_size=3),
         ),
-        st.sampled_from(["ann", "bob"]),
+        st.tuples(st.just("bulk"), REVIEWERS, VERDICTS),
+        st.tuples(st.just("undo"), REVIEWERS, st.none()),
+        st.tuples(st.just("redo"), REVIEWERS, st.none()),
     ),
-    max_size=12,
+    max_size=14,
 )
 
 
-@settings(max_examples=25, deadline=None)
+@dataclass
+class PlainModel:
+    """The log once more, as lists: per reviewer what an undo takes back and a redo brings back."""
+
+    groups: list[tuple[str, dict[int, str]]] = field(default_factory=list)
+    undone: dict[str, list[int]] = field(default_factory=dict)
+    is_live: list[bool] = field(default_factory=list)
+
+    def add(self, reviewer: str, group: dict[int, str]) -> None:
+        self.groups.append((reviewer, group))
+        self.is_live.append(True)
+        self.undone[reviewer] = []
+
+    def undo(self, reviewer: str) -> None:
+        own = [i for i, (who, _) in enumerate(self.groups) if who == reviewer and self.is_live[i]]
+        if own:
+            self.is_live[own[-1]] = False
+            self.undone.setdefault(reviewer, []).append(own[-1])
+
+    def redo(self, reviewer: str) -> None:
+        if self.undone.get(reviewer):
+            self.is_live[self.undone[reviewer].pop()] = True
+
+    def verdicts(self) -> dict[int, str]:
+        found: dict[int, str] = {}
+        for (_, group), is_live in zip(self.groups, self.is_live, strict=True):
+            found |= group if is_live else {}
+        return found
+
+
+@settings(max_examples=40, deadline=None)
 @cases(STEPS)
 def test_current_decisions__equal_the_replayed_log_and_a_plain_model(
-    steps: list[tuple[str, str, list[tuple[int, str]]] | str],
+    steps: list[tuple[str, str, Any]],
 ) -> None:
-    log: list[tuple[str, str, int, str]] = []
+    model = PlainModel()
     with make_store([0, 1, 2, 0]) as store:
-        for number, step in enumerate(steps):
-            if isinstance(step, str):
-                store.log.add_undo(f"u{number}", reviewer=step, decided_at=NOW)
-                own = [one for one in log if one[0] == step]
-                log = [one for one in log if one[:2] != own[-1][:2]] if own else log
+        add_scores(store, [0.1, 0.2, 0.8, 0.9])
+        for number, (kind, reviewer, what) in enumerate(steps):
+            uid = f"{number}"
+            if kind == "decide":
+                decide(
+                    store,
+                    *(
+                        (f"{uid}-{i}", uid, sample_id, verdict, label_of(verdict))
+                        for i, (sample_id, verdict) in enumerate(what)
+                    ),
+                    reviewer=reviewer,
+                )
+                model.add(reviewer, dict(what))
+            elif kind == "bulk":
+                n = store.log.add_matching(
+                    store.queue.matching(Filter(name="all"), reviewer=reviewer),
+                    uid=uid,
+                    verdict=what,
+                    label=label_of(what),
+                    n_expected=N_SAMPLES,
+                    reviewer=reviewer,
+                    decided_at=NOW,
+                )
+                assert n == N_SAMPLES
+                model.add(reviewer, dict.fromkeys(range(N_SAMPLES), what))
+            elif kind == "undo":
+                store.log.add_undo(uid, reviewer=reviewer, decided_at=NOW)
+                model.undo(reviewer)
             else:
-                reviewer, group, decisions = step
-                rows = [
-                    (
-                        f"{number}-{i}",
-                        group,
-                        sample_id,
-                        verdict,
-                        2 if verdict == "relabel" else None,
-                    )
-                    for i, (sample_id, verdict) in enumerate(decisions)
-                ]
-                decide(store, *rows, reviewer=reviewer)
-                log += [(reviewer, group, sample_id, verdict) for sample_id, verdict in decisions]
+                store.log.add_redo(uid, reviewer=reviewer, decided_at=NOW)
+                model.redo(reviewer)
 
-        expected = {sample_id: verdict for _, _, sample_id, verdict in log}
-        assert {key: verdict for key, (verdict, _) in verdicts(store).items()} == expected
+        found = {sample_id: verdict for sample_id, (verdict, _) in verdicts(store).items()}
+        assert found == model.verdicts()
         assert set(store.log.differences().values()) == {0}
+
+
+def label_of(verdict: str) -> int | None:
+    return 2 if verdict == "relabel" else None
+
+
+def test_idle__the_write_ahead_log_is_folded_into_the_file_when_nobody_writes() -> None:
+    rings = threading.Semaphore(0)
+    timer = IdleTimer(rings.release, seconds=0.01)
+    for _ in range(2):
+        timer.touch()
+        timer.touch()
+        assert rings.acquire(timeout=10)
+    timer.close()
+    timer.touch()
+    assert not rings.acquire(blocking=False)
 
 
 def test_threads__read_whole_groups_while_others_write(store: Store) -> None:

@@ -50,7 +50,7 @@ def bench_review(path: Path, *, n_samples: int) -> None:
     report("queue, first page of 50", lambda _: review.queue())
     report("queue, deep page of 50", lambda _: review.queue(after=deep))
     report("item", lambda i: review.sample(i))
-    report("decide 1, with progress", lambda i: review.decide(decisions(f"one {i}", [i])))
+    report("decide 1", lambda i: review.decide(decisions(f"one {i}", [i])))
     report("decide 100", lambda i: review.decide(decisions(f"many {i}", range(i, i + 100))))
     report("undo", lambda i: review.undo(uid=f"undo {i}"))
     report("progress", lambda _: review.progress())

@@ -6,7 +6,8 @@ exception: a blind second decision that differs from the first one leaves the sa
 "unsure" until somebody decides who knows both. Every reviewer has one opinion on a sample, his last
 live decision.
 
-`current_decisions` and `current_notes` hold what counts for each sample; `queue` has one row for
+`ended_groups` holds the undos that count; `current_decisions` and `current_notes` hold what counts
+for each sample; `queue` has one row for
 each sample that the current run scored, with all that filters and sorts ask for. They are kept in
 the transaction that appends to the log, and can be made anew at any time.
 """
@@ -20,24 +21,25 @@ import pyarrow as pa
 
 from deft_core.store.schema import Connection
 
-VERSION = 1
+VERSION = 3
 """Of the form of the derived tables; a file with another one gets them made anew."""
 NOTHING = ""
 """What an undo or a redo names that found nothing; no event has this group or uid."""
 N_DRAWS = 1_000_000
 """A sample's draw is below `share * N_DRAWS` iff it is chosen for double review."""
 
-_LIVE_EVENTS = f"""
+_ENDED_GROUPS = f"""
+select undo_of as grp, reviewer, max(seq) as ended_at
+from decisions u
+where undo_of <> '{NOTHING}'
+    and not exists (select 1 from decisions r where r.redo_of = u.uid) {{only}}
+group by all
+"""
+
+_LIVE_EVENTS = """
 create or replace view live_events as
-with effective_undos as (
-    select undo_of as grp, reviewer, max(seq) as undone_at
-    from decisions u
-    where undo_of <> '{NOTHING}'
-        and not exists (select 1 from decisions r where r.redo_of = u.uid)
-    group by all
-)
-select d.* from decisions d left join effective_undos using (grp, reviewer)
-where undo_of is null and redo_of is null and (undone_at is null or undone_at < d.seq)
+select d.* from decisions d left join ended_groups using (grp, reviewer)
+where undo_of is null and redo_of is null and (ended_at is null or ended_at < d.seq)
 """
 
 _CURRENT_DECISIONS = """
@@ -47,8 +49,8 @@ with opinions as (
     where verdict is not null {only}
     qualify row_number() over (partition by sample_id, reviewer order by seq desc) = 1
 ), labelled as (
-    select o.*, case verdict when 'keep' then given_label when 'relabel' then label end
-        as reviewed_label
+    select o.*, given_label,
+        case verdict when 'keep' then given_label when 'relabel' then label end as reviewed_label
     from opinions o join samples using (sample_id)
 ), ranked as (
     select *,
@@ -66,7 +68,8 @@ select sample_id, seq,
     case when is_contrary then 'unsure' else verdict end as verdict,
     case when not is_contrary then reviewed_label end as reviewed_label,
     reviewer, decided_at, round, run_id, n_reviewers::integer as n_reviewers,
-    is_contrary as is_disputed
+    is_contrary as is_disputed,
+    not is_contrary and coalesce(reviewed_label <> given_label, false) as is_relabelled
 from ranked where is_last
 """
 
@@ -93,12 +96,10 @@ order by s.sample_id
 
 def rebuild(connection: Connection) -> None:
     """Make every derived table anew from the log, the samples and the scores."""
+    _make(connection, "ended_groups", sql=_ENDED_GROUPS.format(only=""))
     connection.execute(_LIVE_EVENTS)
-    for name, sql in (
-        ("current_decisions", _CURRENT_DECISIONS),
-        ("current_notes", _CURRENT_NOTES),
-    ):
-        connection.execute(f"create or replace table {name} as {sql.format(only='')}")
+    _make(connection, "current_decisions", sql=_CURRENT_DECISIONS.format(only=""))
+    _make(connection, "current_notes", sql=_CURRENT_NOTES.format(only=""))
     rebuild_queue(connection)
     connection.execute("delete from derived")
     connection.execute("insert into derived values (?)", [VERSION])
@@ -106,32 +107,56 @@ def rebuild(connection: Connection) -> None:
 
 def rebuild_queue(connection: Connection) -> None:
     """Make the table `queue` anew for the current run."""
-    connection.execute(f"create or replace table queue as {_queue_sql(connection)}")
+    _make(connection, "queue", sql=_queue_sql(connection))
 
 
-def refresh(connection: Connection, sample_ids: pa.Array) -> None:
-    """Bring the derived rows of these samples up to date with the log."""
+def refresh_group(connection: Connection, group: str, *, reviewer: str) -> None:
+    """Bring up to date which undo, if any, ended the reviewer's events in this group."""
+    parameters = {"group": group, "reviewer": reviewer}
+    connection.execute(
+        "delete from ended_groups where grp = $group and reviewer = $reviewer", parameters
+    )
+    only = "and undo_of = $group and reviewer = $reviewer"
+    connection.execute(f"insert into ended_groups {_ENDED_GROUPS.format(only=only)}", parameters)
+
+
+def refresh(connection: Connection, *, has_notes: bool = True) -> None:
+    """Bring the derived rows of the samples in the table `touched` up to date with the log;
+    without `has_notes` only their decisions have changed."""
+    _replace_touched(connection, "current_decisions", sql=_CURRENT_DECISIONS)
+    if has_notes:
+        _replace_touched(connection, "current_notes", sql=_CURRENT_NOTES)
+    connection.execute(
+        """
+        update queue set verdict = d.verdict, reviewed_label = d.reviewed_label,
+            reviewer = d.reviewer, n_reviewers = d.n_reviewers,
+            is_disputed = coalesce(d.is_disputed, false)
+        from touched left join current_decisions d using (sample_id)
+        where queue.sample_id = touched.sample_id
+        """
+    )
+
+
+@contextmanager
+def touching(connection: Connection, sample_ids: pa.Array) -> Iterator[None]:
+    """SQL on this connection sees the samples as the table `touched`."""
     with registered(connection, "touched", pa.table({"sample_id": sample_ids})):
-        for name, sql in (
-            ("current_decisions", _CURRENT_DECISIONS),
-            ("current_notes", _CURRENT_NOTES),
-        ):
-            connection.execute(f"delete from {name} where sample_id in (from touched)")
-            connection.execute(f"insert into {name} {sql.format(only=_ONLY_TOUCHED)}")
-        connection.execute(
-            """
-            update queue set verdict = d.verdict, reviewed_label = d.reviewed_label,
-                reviewer = d.reviewer, n_reviewers = d.n_reviewers,
-                is_disputed = coalesce(d.is_disputed, false)
-            from touched left join current_decisions d using (sample_id)
-            where queue.sample_id = touched.sample_id
-            """
-        )
+        yield
+
+
+def _make(connection: Connection, table: str, *, sql: str) -> None:
+    connection.execute(f"create or replace table {table} as {sql}")
+
+
+def _replace_touched(connection: Connection, table: str, *, sql: str) -> None:
+    connection.execute(f"delete from {table} where sample_id in (from touched)")
+    connection.execute(f"insert into {table} {sql.format(only=_ONLY_TOUCHED)}")
 
 
 def differences(connection: Connection) -> dict[str, int]:
     """For each derived table the number of rows in which it is not what the log says."""
     fresh = {
+        "ended_groups": _ENDED_GROUPS.format(only=""),
         "current_decisions": _CURRENT_DECISIONS.format(only=""),
         "current_notes": _CURRENT_NOTES.format(only=""),
         "queue": _queue_sql(connection),

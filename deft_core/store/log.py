@@ -21,24 +21,24 @@ from deft_core.store.database import Database, naive
 from deft_core.store.derived import N_DRAWS, NOTHING
 from deft_core.store.journal import EVENT_SCHEMA, Journal
 from deft_core.store.queue import Matching
-from deft_core.store.reviewers import LEASE, release_decided, renew
+from deft_core.store.reviewers import LEASE, release_touched, renew
 from deft_core.store.schema import MEMORY, Connection
 
 LONGEST_HISTORY = 1000
 JOURNAL_SUFFIX = ".journal.jsonl"
 _COLUMNS = ", ".join(EVENT_SCHEMA.names)
 
-_APPEND = f"""
+_APPEND = """
 insert into decisions by name
 select i.seq, i.uid, i.grp, i.sample_id, i.verdict, i.label, i.note,
     i.verdict is not null and coalesce(
-        q.draw < $share * {N_DRAWS} and q.n_reviewers = 1 and q.reviewer <> $reviewer, false
+        q.draw < $n_chosen and q.n_reviewers = 1 and q.reviewer <> $reviewer, false
     ) as is_blind,
     $reviewer as reviewer, $decided_at as decided_at,
     coalesce(run.round, 1) as round, run.run_id,
     case when q.p_clean is not null and i.verdict is not null then json_object(
         'p_clean', q.p_clean, 'suggested_label', q.suggested_label) end as shown
-from {{source}} i
+from {source} i
 left join current_run run on true
 left join queue q on q.sample_id = i.sample_id
 """
@@ -53,13 +53,12 @@ where not exists (from decisions where uid = $uid)
 """
 
 _LAST_LIVE_GROUP = """
-select grp from live_events
+select arg_max(grp, seq) as grp from live_events
 where reviewer = $reviewer and ($group::varchar is null or grp = $group)
-order by seq desc limit 1
 """
 
 _LAST_LIVE_UNDO = f"""
-select uid from decisions u
+select arg_max(uid, seq) as uid from decisions u
 where reviewer = $reviewer and undo_of <> '{NOTHING}'
     and ($undo::varchar is null or uid = $undo)
     and not exists (select 1 from decisions r where r.redo_of = u.uid)
@@ -70,14 +69,13 @@ where reviewer = $reviewer and undo_of <> '{NOTHING}'
         ),
         0
     )
-order by seq desc limit 1
 """
 
 _SAMPLES_OF_UNDO = """
 select distinct d.sample_id
 from decisions u join decisions d
     on d.grp = u.undo_of and d.reviewer = u.reviewer and d.seq < u.seq
-where u.uid = {undo} and d.sample_id is not null
+where u.uid = $undo and d.sample_id is not null
 order by d.sample_id
 """
 
@@ -112,16 +110,21 @@ class DecisionLog:
         and his others are renewed.
         """
         sample_ids = events["sample_id"].unique()
-        with self._appending() as connection:
-            _check_samples(connection, sample_ids)
+        with self._appending() as connection, derived.touching(connection, sample_ids):
+            _check_samples(connection)
             new = _without_known_uids(connection, events)
             with derived.registered(connection, "incoming", new):
                 connection.execute(
                     _APPEND.format(source="incoming"),
-                    {"reviewer": reviewer, "decided_at": naive(decided_at), **_share(connection)},
+                    {
+                        "reviewer": reviewer,
+                        "decided_at": naive(decided_at),
+                        **_n_chosen(connection),
+                    },
                 )
-            derived.refresh(connection, sample_ids)
-            release_decided(connection, sample_ids, reviewer=reviewer)
+            has_notes = events["note"].null_count < events.num_rows
+            derived.refresh(connection, has_notes=has_notes)
+            release_touched(connection, reviewer=reviewer)
             renew(connection, reviewer=reviewer, expires_at=decided_at + LEASE)
 
     def add_matching(
@@ -170,10 +173,13 @@ class DecisionLog:
                         "label": label,
                         "reviewer": reviewer,
                         "decided_at": naive(decided_at),
-                        **_share(connection),
+                        **_n_chosen(connection),
                     },
                 )
-                derived.refresh(connection, _ids(connection, "select sample_id from matched"))
+                matched = _ids(connection, "select sample_id from matched")
+                with derived.touching(connection, matched):
+                    derived.refresh(connection, has_notes=False)
+                    release_touched(connection, reviewer=reviewer)
             connection.execute("drop table matched")
         return n
 
@@ -196,9 +202,7 @@ class DecisionLog:
                     "decided_at": naive(decided_at),
                 },
             )
-            touched = _ids(connection, _SAMPLES_OF_UNDO.format(undo="$uid"), uid=uid)
-            derived.refresh(connection, touched)
-        return touched.to_pylist()  # type: ignore[no-any-return]
+            return self._refresh_undone(connection, undo=uid, reviewer=reviewer)
 
     def add_redo(
         self, uid: str, *, undo: str | None = None, reviewer: str, decided_at: datetime
@@ -211,18 +215,18 @@ class DecisionLog:
                 _STEP.format(names=names),
                 {"uid": uid, "undo": undo, "reviewer": reviewer, "decided_at": naive(decided_at)},
             )
-            redone = "(select redo_of from decisions where uid = $uid)"
-            touched = _ids(connection, _SAMPLES_OF_UNDO.format(undo=redone), uid=uid)
-            derived.refresh(connection, touched)
-        return touched.to_pylist()  # type: ignore[no-any-return]
+            (row,) = connection.execute(
+                "select redo_of from decisions where uid = ?", [uid]
+            ).fetchall()
+            return self._refresh_undone(connection, undo=row[0], reviewer=reviewer)
 
     # --- reading
 
     def next_steps(self, reviewer: str) -> tuple[str | None, str | None]:
         """The group that an undo of this reviewer would take back, and the undo of a redo."""
-        group = self._database.rows(_LAST_LIVE_GROUP, reviewer=reviewer, group=None)
-        undo = self._database.rows(_LAST_LIVE_UNDO, reviewer=reviewer, undo=None)
-        return (group[0]["grp"] if group else None, undo[0]["uid"] if undo else None)
+        (group,) = self._database.rows(_LAST_LIVE_GROUP, reviewer=reviewer, group=None)
+        (undo,) = self._database.rows(_LAST_LIVE_UNDO, reviewer=reviewer, undo=None)
+        return group["grp"], undo["uid"]
 
     def history(self, sample_id: int) -> pa.Table:
         """The last events about one sample, oldest first, each with `is_live` and `n_events`; an
@@ -271,6 +275,10 @@ class DecisionLog:
         )
         return int(row["n"])
 
+    def events(self) -> pa.Table:
+        """Every event, in the columns of the journal."""
+        return self._events(after=0)
+
     def n_events(self) -> int:
         """How many events the log has."""
         (row,) = self._database.rows("select count(*) as n from decisions")
@@ -300,6 +308,17 @@ class DecisionLog:
                 yield connection
             if self._journal:
                 self._journal.append(self._events(after=self._journal.last_seq))
+
+    def _refresh_undone(self, connection: Connection, *, undo: str, reviewer: str) -> list[int]:
+        """The samples of the undo event `undo`, for which the derived tables are true again."""
+        named = connection.execute("select undo_of from decisions where uid = ?", [undo]).fetchone()
+        if named is None:
+            return []
+        derived.refresh_group(connection, named[0], reviewer=reviewer)
+        sample_ids = _ids(connection, _SAMPLES_OF_UNDO, undo=undo)
+        with derived.touching(connection, sample_ids):
+            derived.refresh(connection)
+        return sample_ids.to_pylist()  # type: ignore[no-any-return]
 
     def _events(self, *, after: int, until: int = 2**62) -> pa.Table:
         events = self._database.table(
@@ -361,9 +380,8 @@ def unknown_samples(sample_ids: list[int]) -> StoreError:
     return StoreError(f"No sample with id {shown}.", "Reload the page: the queue is out of date.")
 
 
-def _check_samples(connection: Connection, sample_ids: pa.Array) -> None:
-    with derived.registered(connection, "wanted", pa.table({"sample_id": sample_ids})):
-        unknown = connection.execute("from wanted anti join samples using (sample_id)").fetchall()
+def _check_samples(connection: Connection) -> None:
+    unknown = connection.execute("from touched anti join samples using (sample_id)").fetchall()
     if unknown:
         raise unknown_samples([row[0] for row in unknown])
 
@@ -388,9 +406,9 @@ def _last_seq(connection: Connection) -> int:
     return int(row[0])
 
 
-def _share(connection: Connection) -> dict[str, float]:
+def _n_chosen(connection: Connection) -> dict[str, int]:
     (row,) = connection.execute("select share from double_review").fetchall()
-    return {"share": row[0]}
+    return {"n_chosen": round(row[0] * N_DRAWS)}
 
 
 def _ids(connection: Connection, sql: str, **parameters: Any) -> pa.Array:

@@ -83,18 +83,20 @@ _CONDITIONS = {
     "sample_ids": "sample_id in (select unnest($sample_ids))",
 }
 
-IS_BLIND = f"""(
-    draw < (select share from double_review) * {N_DRAWS} and n_reviewers = 1
-    and reviewer <> $reviewer
-)"""
-_SEEN = f"""(
+_SEEN_BY_ALL = "(select *, false as is_blind, false as is_double from queue)"
+_SEEN = """(
     select * exclude (verdict, reviewed_label, reviewer),
-        case when not is_blind then verdict end as verdict,
-        case when not is_blind then reviewed_label end as reviewed_label,
-        case when not is_blind then reviewer end as reviewer
-    from (select *, coalesce({IS_BLIND}, false) as is_blind from queue)
+        case when is_blind then null else verdict end as verdict,
+        case when is_blind then null else reviewed_label end as reviewed_label,
+        case when is_blind then null else reviewer end as reviewer
+    from (
+        select *, draw < $n_chosen as is_double,
+            case when draw < $n_chosen then coalesce(n_reviewers = 1 and reviewer <> $me, false)
+                else false end as is_blind
+        from queue
+    )
 )"""
-_OF_OTHERS = "(select sample_id from leases where reviewer <> $reviewer and expires_at > $now)"
+_OF_OTHERS = "(select sample_id from leases where reviewer <> $me and expires_at > $now)"
 
 _ORDER = {
     "p_clean": ("position", "asc"),
@@ -130,15 +132,14 @@ class Queue:
             parameters["seed"] = sort.seed
         if not_leased_at:
             conditions.append(f"sample_id not in {_OF_OTHERS}")
-            parameters["now"] = naive(not_leased_at)
+            parameters |= {"now": naive(not_leased_at), "me": reviewer}
         rows = self._database.rows(
             f"""
             select sample_id, position, {key} as key from ({matching.sql})
             where {" and ".join(conditions) or "true"}
             order by {key} {direction}, position limit $limit
             """,
-            **matching.parameters,
-            **parameters,
+            **(matching.parameters | parameters),
             limit=limit,
         )
         return [(row["sample_id"], _place(row, sort=sort)) for row in rows]
@@ -159,8 +160,8 @@ class Queue:
                 {leased} as n_leased
             from ({matching.sql})
             """,
-            **matching.parameters,
-            **({"now": naive(leased_at)} if leased_at else {}),
+            **matching.parameters
+            | ({"now": naive(leased_at), "me": reviewer} if leased_at else {}),
         )
         return row
 
@@ -184,43 +185,42 @@ class Queue:
     def rows(self, sample_ids: Sequence[int], *, reviewer: str) -> pa.Table:
         """All that a reviewer is shown of these samples, in their order; no row for those without
         a score."""
+        seen = self._seen(reviewer)
+        # Each table is narrowed on its own first: three times faster than joining them whole.
+        ids = "(select unnest($ids::integer[]))"
         return self._database.table(
             f"""
-            with wanted as (
-                select unnest($ids::integer[]) as sample_id,
-                    generate_subscripts($ids::integer[], 1) as nth
-            )
-            select w.sample_id, s.file_name, s.sha256, s.given_label,
+            select q.sample_id, s.file_name, s.sha256, s.given_label,
                 q.suggested_label, q.p_clean, c.is_clean, c.pos_sim, c.neg_sim, q.margin,
                 c.top_labels, c.top_pos_sims, c.top_neg_sims,
                 q.verdict, q.reviewed_label, q.reviewer,
                 case when not q.is_blind then n.note end as note,
                 q.is_disputed, q.is_double
-            from wanted w
-            join samples s using (sample_id)
-            join current_scores c using (sample_id)
-            join (
-                select *, draw < (select share from double_review) * {N_DRAWS} as is_double
-                from {_SEEN}
-            ) q using (sample_id)
-            left join current_notes n using (sample_id)
-            order by nth
+            from (from {seen.sql} where sample_id in {ids}) q
+            join (from samples where sample_id in {ids}) s using (sample_id)
+            join current_scores c on c.position = q.position
+            left join (from current_notes where sample_id in {ids}) n using (sample_id)
+            order by list_position($ids::integer[], q.sample_id)
             """,
+            **seen.parameters,
             ids=list(sample_ids),
-            reviewer=reviewer,
         )
 
     def is_blind(self, sample_id: int, *, reviewer: str) -> bool:
         """Whether the reviewer is to decide this sample without seeing the first decision."""
+        seen = self._seen(reviewer)
         rows = self._database.rows(
-            f"select is_blind from {_SEEN} where sample_id = $id", id=sample_id, reviewer=reviewer
+            f"select is_blind from {seen.sql} where sample_id = $id",
+            **seen.parameters,
+            id=sample_id,
         )
         return bool(rows and rows[0]["is_blind"])
 
     def matching(self, wanted: Filter, *, reviewer: str) -> Matching:
         """The query for the rows of the queue that match."""
+        seen = self._seen(reviewer)
         conditions = []
-        parameters: dict[str, Any] = {"reviewer": reviewer}
+        parameters = dict(seen.parameters)
         asked = {name: getattr(wanted, name, None) for name in _YES_NO}
         for name, value in _NAMED[wanted.name].items():
             asked[name] = value if asked[name] is None else asked[name]
@@ -233,7 +233,16 @@ class Queue:
                 conditions.append(condition)
                 parameters[name] = list(value) if isinstance(value, tuple) else value
         where = " and ".join(conditions) or "true"
-        return Matching(sql=f"from {_SEEN} where {where}", parameters=parameters)
+        return Matching(sql=f"from {seen.sql} where {where}", parameters=parameters)
+
+    def _seen(self, reviewer: str) -> Matching:
+        """The rows of the queue as this reviewer sees them."""
+        (row,) = self._database.rows("from double_review")
+        if row["share"] == 0:
+            return Matching(sql=_SEEN_BY_ALL, parameters={})
+        return Matching(
+            sql=_SEEN, parameters={"n_chosen": round(row["share"] * N_DRAWS), "me": reviewer}
+        )
 
     def progress(self) -> dict[str, int]:
         """How many samples have a current score, are flagged, are flagged and decided, and are
@@ -241,9 +250,10 @@ class Queue:
         (row,) = self._database.rows(
             """
             select count(*) as n_scored,
-                count(*) filter (not is_clean) as n_flagged,
-                count(*) filter (not is_clean and verdict is not null) as n_decided,
-                count(*) filter (is_disputed) as n_disputed
+                coalesce(sum((not is_clean)::integer), 0)::bigint as n_flagged,
+                coalesce(sum((not is_clean and verdict is not null)::integer), 0)::bigint
+                    as n_decided,
+                coalesce(sum(is_disputed::integer), 0)::bigint as n_disputed
             from queue
             """
         )
@@ -253,10 +263,8 @@ class Queue:
         """verdict, n, and n_relabelled: those whose reviewed label is not the given one."""
         return self._database.table(
             """
-            select verdict, count(*) as n,
-                count(*) filter (reviewed_label <> given_label) as n_relabelled
-            from current_decisions join samples using (sample_id)
-            group by verdict
+            select verdict, count(*) as n, count(*) filter (is_relabelled) as n_relabelled
+            from current_decisions group by verdict
             """
         )
 

@@ -159,9 +159,8 @@ def renew(connection: Connection, *, reviewer: str, expires_at: datetime) -> Non
     )
 
 
-def release_decided(connection: Connection, sample_ids: pa.Array, *, reviewer: str) -> None:
-    """End the reviewer's leases on samples that he has decided."""
-    with registered(connection, "decided", pa.table({"sample_id": sample_ids})):
-        connection.execute(
-            "delete from leases where reviewer = ? and sample_id in (from decided)", [reviewer]
-        )
+def release_touched(connection: Connection, *, reviewer: str) -> None:
+    """End the reviewer's leases on the samples in the table `touched`."""
+    connection.execute(
+        "delete from leases where reviewer = ? and sample_id in (from touched)", [reviewer]
+    )
