@@ -110,7 +110,6 @@ export class Card {
       : "the model agrees on the class";
     desk.button("suggestion").disabled = !hasSuggestion;
     this.part.noteText.textContent = sample.note ?? "";
-    this.part.noteText.title = sample.note ?? "";
     this.showClasses();
   }
 

@@ -10,6 +10,8 @@ import { makeTile, paintTile } from "./tile.js";
 const THUMBNAIL_PX = 320;
 const KEPT_PICTURES = 900;
 const RETRY_MS = 2000;
+const HOW_TO =
+  "Click, or drag over, what is wrong; the rest keeps its label. Under each image: its label, the suggestion, the probability that the label is right.";
 
 export class Grid {
   constructor(desk) {
@@ -68,6 +70,7 @@ export class Grid {
     const name = (label) => this.desk.name(label);
     this.tiles = new Map(page.map((sample) => [sample.sample_id, makeTile(sample, name)]));
     this.part.tiles.dataset.size = this.size;
+    this.part.pageSize.value = this.size;
     this.part.tiles.replaceChildren(...this.tiles.values());
     for (const tile of this.tiles.values()) this.sight.observe(tile);
     this.say("");
@@ -120,8 +123,10 @@ export class Grid {
     write(this.part.confirmText, texts.find(([holds]) => holds)[1]);
   }
 
-  say(text) {
-    write(this.part.gridNote, text);
+  /** Says what is in the way, or how it is done when nothing is. */
+  say(problem) {
+    this.part.gridNote.classList.toggle("desk-warning", Boolean(problem));
+    write(this.part.gridNote, problem || HOW_TO);
   }
 
   onSight(entries) {
