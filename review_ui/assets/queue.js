@@ -48,10 +48,10 @@ export class Queue {
   }
 
   /** Begins a queue, at its start or behind the place `after`. */
-  async open({ filter, sort, seed, after = null }) {
+  async open({ filter, sort, seed, after = null, limit }) {
     this.reset({ filter, sort, seed });
     this.start = after;
-    await this.load(after);
+    await this.load(after, limit);
   }
 
   /** Loads the next page, if there is one; calls at the same time share it. */
@@ -61,7 +61,7 @@ export class Queue {
     return this.loading;
   }
 
-  async load(after, limit = 50) {
+  async load(after, limit) {
     const { asked } = this;
     await this.releasePassed();
     const waitingBefore = this.waiting(); // They may arrive after the server has read the queue.

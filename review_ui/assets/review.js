@@ -22,8 +22,8 @@ import { Reviewers } from "./reviewers.js";
 import { showProgress, showSaved } from "./status.js";
 import { View } from "./view.js";
 
-const LOAD_WHEN_LEFT = 25;
-const CARDS_AT_ONCE = 50;
+const LOAD_WHEN_LEFT = 15;
+const CARDS_AT_ONCE = 30;
 const RETRY_MS = 2000;
 const LOOK_AGAIN_MS = 5000;
 const DRAIN_MS = 1500;
@@ -47,7 +47,7 @@ class Desk {
     this.session = null;
     this.isPlots = false;
     this.server = new Server();
-    this.view = new View(this.server);
+    this.view = new View({ server: this.server, mayKeep: () => !this.ledger.isElsewhere });
     this.messages = new Messages(root, this.part);
     this.ledger = new Ledger({
       server: this.server,
@@ -155,7 +155,7 @@ class Desk {
     if (!this.queue.sample) this.messages.show("loading", "Loading the queue");
     await this.ledger.outbox.drained(DRAIN_MS);
     try {
-      await this.queue.open({ filter, sort, seed, after });
+      await this.queue.open({ filter, sort, seed, after, limit: this.atOnce });
     } catch (error) {
       return this.onClosedQueue(error, after);
     }
@@ -182,6 +182,13 @@ class Desk {
     }
   }
 
+  /** Few at once, because what is loaded is leased and nobody else gets it. */
+  get atOnce() {
+    return this.view.state.mode === "grid"
+      ? Math.max(this.grid.size, CARDS_AT_ONCE)
+      : CARDS_AT_ONCE;
+  }
+
   /** Loads on when little is left, so that nobody waits. */
   async loadMore() {
     const { queue } = this;
@@ -191,7 +198,7 @@ class Desk {
       : queue.nAhead >= LOAD_WHEN_LEFT;
     if (isEnough || queue.next === null || queue.loading) return;
     try {
-      await queue.more(isGrid ? Math.max(this.grid.size, CARDS_AT_ONCE) : CARDS_AT_ONCE);
+      await queue.more(this.atOnce);
     } catch (error) {
       if (error.refused) this.messages.refuse(error.refused);
       setTimeout(() => this.loadMore(), RETRY_MS);

@@ -16,8 +16,10 @@ const DEFAULTS = {
 };
 
 export class View {
-  constructor(server) {
+  /** mayKeep(): whether the server is still the one that this place belongs to. */
+  constructor({ server, mayKeep }) {
     this.server = server;
+    this.mayKeep = mayKeep;
     this.state = { ...DEFAULTS };
     this.keepLater = afterPause(() => this.keep(), KEEP_AFTER_MS);
     addEventListener("pagehide", () => this.keepLater.flush());
@@ -36,6 +38,7 @@ export class View {
 
   /** Losing the place is no harm, so a failure waits for the next change. */
   async keep() {
+    if (!this.mayKeep()) return;
     const { sample_ids: ids, ...rest } = this.state.filter;
     const isShort = ids === undefined || ids.length <= MOST_KEPT_IDS;
     const filter = isShort ? this.state.filter : rest;
