@@ -12,13 +12,7 @@ export class Reviewers {
     this.desk = desk;
     this.part = desk.part;
     desk.server.reviewer = kept(KEY) || null;
-    this.part.reviewerForm.addEventListener("submit", () => {
-      const name = this.part.reviewerInput.value.trim();
-      if (!name || name === this.desk.session.reviewer) return;
-      desk.server.reviewer = name;
-      keep(KEY, name);
-      onChange();
-    });
+    this.part.reviewerForm.addEventListener("submit", () => this.changeName(onChange));
     this.part.reviewerClose.addEventListener("click", () => this.part.reviewerDialog.close());
     this.part.shareSet.addEventListener("click", () => this.setShare(onShare));
   }
@@ -28,8 +22,21 @@ export class Reviewers {
     this.desk.button("reviewer").setAttribute("aria-label", `Reviewer: ${name}`);
   }
 
+  /** The images that the former reviewer had before him are free for others at once. */
+  async changeName(onChange) {
+    const name = this.part.reviewerInput.value.trim();
+    if (!name || name === this.desk.session.reviewer) return;
+    this.desk.view.keepLater.flush();
+    const released = this.desk.server.post("/leases", { release: "all" }).catch(() => {});
+    this.desk.server.reviewer = name;
+    keep(KEY, name);
+    await released;
+    onChange();
+  }
+
   open() {
     this.part.reviewerInput.value = this.desk.session.reviewer;
+    this.part.shareInput.value = Math.round(1000 * this.desk.session.double_share) / 10;
     this.part.reviewerProblem.textContent = "";
     this.part.reviewerDialog.showModal();
     this.part.reviewerInput.select();
@@ -38,12 +45,7 @@ export class Reviewers {
 
   async showAgreement() {
     try {
-      const {
-        double_share: share,
-        n_disputed: nDisputed,
-        pairs,
-      } = await this.desk.server.get("/agreement");
-      this.part.shareInput.value = Math.round(1000 * share) / 10;
+      const { n_disputed: nDisputed, pairs } = await this.desk.server.get("/agreement");
       this.part.agreement.replaceChildren(agreementTable(pairs, nDisputed));
     } catch (error) {
       this.part.reviewerProblem.textContent = error.message;
@@ -54,6 +56,7 @@ export class Reviewers {
     const share = Math.min(Math.max(Number(this.part.shareInput.value) / 100, 0), 1);
     try {
       await this.desk.server.put("/double", { share });
+      this.desk.session.double_share = share;
       this.part.reviewerProblem.textContent = "";
       await this.showAgreement();
       onShare();
