@@ -67,6 +67,7 @@ class QueuedSample:
     given_label: int
     suggested_label: int | None
     p_clean: float
+    is_clean: bool
     pos_sim: float
     neg_sim: float
     margin: float
@@ -200,6 +201,8 @@ class Points:
     pos_sim: NDArray[np.float32]
     neg_sim: NDArray[np.float32]
     p_clean: NDArray[np.float32]
+    given_label: NDArray[np.int32]
+    is_clean: NDArray[np.bool_]
 
 
 class Review:

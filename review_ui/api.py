@@ -33,6 +33,7 @@ from deft_core.review import (
     QueuePage,
     Review,
 )
+from deft_core.selection import CLEAN_THRESHOLD
 from deft_core.workspace import Workspace
 from review_ui.images import Images, SourceFile
 from review_ui.messages import (
@@ -86,6 +87,7 @@ def desk_routes(workspace: Workspace) -> APIRouter:
             "classes": dataset.class_names if dataset else [],
             "run": run.run_id if run else None,
             "similarity_range": _similarity_range(workspace),
+            "clean_threshold": CLEAN_THRESHOLD,
             "progress": review.progress(),
             "reviewer": review.name(reviewer),
             "double_share": review.double_share(),
@@ -200,6 +202,8 @@ def desk_routes(workspace: Workspace) -> APIRouter:
                 (every.pos_sim, "<f4"),
                 (every.neg_sim, "<f4"),
                 (every.p_clean, "<f4"),
+                (every.given_label, "<i4"),
+                (every.is_clean, "<i4"),
             )
         )
         return Response(blob, media_type="application/octet-stream")

@@ -19,7 +19,9 @@ HEADER = """
   <p>Find and fix wrong labels</p>
 </header>
 """
-HEAD = '<link rel="stylesheet" href="/desk/app.css">'
+HEAD = "".join(
+    f'<link rel="stylesheet" href="/desk/{name}.css">' for name in ("app", "desk", "grid", "plots")
+)
 
 TEAL = gr.themes.Color(
     c50="#effcf9",

@@ -59,6 +59,7 @@ def test_queue__flagged_and_undecided_most_suspect_first(review: Review) -> None
         given_label=2,
         suggested_label=0,
         p_clean=0.125,
+        is_clean=False,
         pos_sim=pytest.approx(0.3),
         neg_sim=pytest.approx(0.2),
         margin=pytest.approx(0.1),

@@ -219,9 +219,11 @@ def test_the_queue_comes_in_pages_most_suspect_first(client: TestClient) -> None
 
 def test_points_are_columns_of_four_bytes(client: TestClient, workspace: Workspace) -> None:
     blob = client.get("/api/v1/points").content
-    columns = np.frombuffer(blob, "<f4").reshape(4, 6)
+    columns = np.frombuffer(blob, "<f4").reshape(6, 6)
     assert columns[0].view("<i4").tolist() == list(range(6))
     assert columns[3] == pytest.approx(workspace.review.points().p_clean)
+    assert columns[4].view("<i4").tolist() == workspace.review.points().given_label.tolist()
+    assert columns[5].view("<i4").tolist() == workspace.review.points().is_clean.tolist()
 
 
 @pytest.mark.usefixtures("fresh")

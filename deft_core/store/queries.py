@@ -276,9 +276,12 @@ class Store:
         return phase1[-1] if phase1 else None
 
     def points(self) -> pa.Table:
-        """sample_id, pos_sim, neg_sim and p_clean of every sample with a current score."""
+        """What a map of every sample with a current score shows."""
         return self._database.table(
-            "select sample_id, pos_sim, neg_sim, p_clean from current_scores order by sample_id"
+            """
+            select sample_id, pos_sim, neg_sim, p_clean, given_label, is_clean
+            from current_scores join samples using (sample_id) order by sample_id
+            """
         )
 
     def neighbours(self, sample_id: int) -> dict[str, list[int]] | None:

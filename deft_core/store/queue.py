@@ -191,7 +191,7 @@ class Queue:
         return self._database.table(
             f"""
             select q.sample_id, s.file_name, s.sha256, s.given_label,
-                q.suggested_label, q.p_clean, c.pos_sim, c.neg_sim, q.margin,
+                q.suggested_label, q.p_clean, c.is_clean, c.pos_sim, c.neg_sim, q.margin,
                 c.top_labels, c.top_pos_sims, c.top_neg_sims,
                 q.verdict, q.reviewed_label, q.reviewer,
                 case when not q.is_blind then n.note end as note,

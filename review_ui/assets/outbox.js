@@ -1,15 +1,19 @@
 /**
- * Decisions on their way to the server, in order. Each is written to localStorage before it is
- * sent and removed once the server has answered that it is committed, so neither a reload nor a
- * dead server loses one. Sending twice is harmless: the server knows every uid it has seen.
+ * Decisions on their way to the server, in order. Each group is written to localStorage before it
+ * is sent and removed once the server has answered that it is committed, so neither a reload nor a
+ * dead server loses one. Sending twice is harmless: the server knows every uid it has seen. A
+ * group is never divided between two requests, so that it is stored as a whole or not at all.
  *
  * An outbox belongs to one store. What the server refuses for good is kept beside it, under
  * `review-refused:`.
  */
 
-const BATCH = 50;
+import { drop, keep, keysFrom, kept } from "./storage.js";
+
+const BATCH = 200;
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 5000;
+const DRAIN_LOOK_MS = 20;
 
 export class Outbox {
   /**
@@ -33,11 +37,18 @@ export class Outbox {
     this.entries = leftOver(this.prefix);
     this.closing = new AbortController();
     const { signal } = this.closing;
-    addEventListener("beforeunload", (event) => this.size > 0 && event.preventDefault(), { signal });
+    addEventListener("beforeunload", (event) => this.size > 0 && event.preventDefault(), {
+      signal,
+    });
+  }
+
+  /** The waiting items, in order. */
+  get items() {
+    return this.entries.flatMap((entry) => entry.items);
   }
 
   get size() {
-    return this.entries.length;
+    return this.entries.reduce((n, entry) => n + entry.items.length, 0);
   }
 
   get isClosed() {
@@ -49,11 +60,12 @@ export class Outbox {
     this.closing.abort();
   }
 
-  add(item) {
+  /** Takes the items of one group. */
+  add(items) {
     this.count += 1;
     const order = `${Date.now()}`.padStart(15, "0") + `${this.count}`.padStart(8, "0");
-    const entry = { key: `${this.prefix}${order}:${item.uid}`, item };
-    keep(entry.key, item);
+    const entry = { key: `${this.prefix}${order}:${items[0].uid}`, items };
+    keep(entry.key, items);
     this.entries.push(entry);
     this.report();
     this.pump();
@@ -64,26 +76,26 @@ export class Outbox {
     if (this.isPumping) return;
     this.isPumping = true;
     let wait = FIRST_WAIT_MS;
-    let size = BATCH;
-    while (this.size > 0 && !this.isClosed) {
+    let most = BATCH;
+    while (this.entries.length > 0 && !this.isClosed) {
       this.report();
-      const batch = this.entries.slice(0, size);
-      const items = batch.map((entry) => entry.item);
+      const batch = this.batch(most);
+      const items = batch.flatMap((entry) => entry.items);
       try {
         const answer = await this.send(items);
         this.settle(batch);
         this.state = "saving";
         if (!this.isClosed) this.onAnswer(answer, items);
         wait = FIRST_WAIT_MS;
-        size = BATCH;
+        most = BATCH;
       } catch (error) {
         if (!error.refused) {
           this.state = error.isAnotherStore ? "elsewhere" : "retrying";
           this.report();
-          await new Promise((resolve) => setTimeout(resolve, wait));
+          await pause(wait);
           wait = Math.min(wait * 2, LONGEST_WAIT_MS);
         } else if (batch.length > 1) {
-          size = 1; // Find out which one is refused.
+          most = 1; // Find out which one is refused.
         } else {
           this.settle(batch);
           this.setAside(batch[0], error.refused);
@@ -92,6 +104,21 @@ export class Outbox {
     }
     this.isPumping = false;
     this.report();
+  }
+
+  /** The first entries with at most so many items, but one at least. */
+  batch(most) {
+    let n = 0;
+    const fits = (entry, i) => (n += entry.items.length) <= most || i === 0;
+    const end = this.entries.findIndex((entry, i) => !fits(entry, i));
+    return this.entries.slice(0, end < 0 ? this.entries.length : end);
+  }
+
+  /** Resolves to whether nothing is left, once that is so or the patience is at its end. */
+  async drained(patienceMs) {
+    const end = Date.now() + patienceMs;
+    while (this.size > 0 && Date.now() < end) await pause(DRAIN_LOOK_MS);
+    return this.size === 0;
   }
 
   report() {
@@ -103,45 +130,20 @@ export class Outbox {
     for (const entry of batch) drop(entry.key);
   }
 
-  setAside({ key, item }, problem) {
+  setAside({ key, items }, problem) {
     this.state = "saving";
-    keep(key.replace("review-outbox:", "review-refused:"), { item, problem });
-    if (!this.isClosed) this.onRefused(problem, item);
+    keep(key.replace("review-outbox:", "review-refused:"), { items, problem });
+    if (!this.isClosed) this.onRefused(problem, items);
   }
 }
-
-// ---- localStorage, which may be full, forbidden or damaged --------------------------------------
 
 /** Entries that an earlier page, or one that crashed, left behind. */
 function leftOver(prefix) {
-  try {
-    const keys = Object.keys(localStorage).filter((key) => key.startsWith(prefix));
-    return keys.sort().map(entryOf).filter((entry) => entry.item?.uid);
-  } catch {
-    return [];
-  }
+  return keysFrom(prefix)
+    .map((key) => ({ key, items: [kept(key)].flat() }))
+    .filter(({ items }) => items.every((item) => item?.uid));
 }
 
-function entryOf(key) {
-  try {
-    return { key, item: JSON.parse(localStorage.getItem(key)) };
-  } catch {
-    return { key, item: null };
-  }
-}
-
-function keep(key, value) {
-  try {
-    localStorage.setItem(key, JSON.stringify(value));
-  } catch {
-    // The entry still waits in memory, and leaving the page still warns.
-  }
-}
-
-function drop(key) {
-  try {
-    localStorage.removeItem(key);
-  } catch {
-    // Sent again after a reload, which is harmless.
-  }
+function pause(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }

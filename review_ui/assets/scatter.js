@@ -1,11 +1,16 @@
 /**
- * Positive against negative similarity of every scored image, with the line that divides them
- * and a ring round the image being looked at. Plotly comes from our own server, on first use.
+ * The two figures that Plotly draws: positive against negative similarity of every scored image,
+ * and the histogram of the clean probability. Plotly comes from our own server, on first use, and
+ * is given numbers only, because it would read tags in text.
  */
 
 const FLAGGED = "#d97706";
 const CLEAN = "#0d9488";
+const GRID = "rgba(128,138,150,.22)";
+const LINE = "#7c8796";
 const PLOTLY = "/vendor/plotly.min.js";
+const BINS = 40;
+const CONFIG = { displaylogo: false, showSendToCloud: false, responsive: true };
 
 let plotly = null;
 
@@ -14,116 +19,169 @@ function loadPlotly() {
     const script = document.createElement("script");
     script.src = PLOTLY;
     script.onload = () => resolve(window.Plotly);
-    script.onerror = () => reject(new Error("Plotly could not be loaded"));
+    script.onerror = () => {
+      plotly = null;
+      reject(new Error("Plotly could not be loaded."));
+    };
     document.head.append(script);
   });
   return plotly;
 }
 
-export class Scatter {
-  /** `onPick(sampleId)` is called when a point is clicked. */
-  constructor(element, { onPick }) {
-    this.element = element;
-    this.onPick = onPick;
-    this.marked = null;
-    this.isDrawn = false;
-  }
-
-  /** Draws all points from the server's blob: n int32 ids, then n float32 pos, neg, p_clean. */
-  async draw(blob) {
-    const Plotly = await loadPlotly();
-    const n = blob.byteLength / 16;
-    const ids = new Int32Array(blob, 0, n);
-    const [pos, neg, clean] = [1, 2, 3].map((column) => new Float32Array(blob, column * n * 4, n));
-    const believed = trace({ name: "believed", colour: CLEAN });
-    const flagged = trace({ name: "flagged", colour: FLAGGED });
-    for (let i = 0; i < n; i++) {
-      const one = clean[i] > 0.5 ? believed : flagged;
-      one.x.push(neg[i]);
-      one.y.push(pos[i]);
-      one.customdata.push(ids[i]);
-    }
-    await Plotly.newPlot(this.element, [believed, flagged], this.layout(range(neg), range(pos)), {
-      displaylogo: false,
-      displayModeBar: false,
-      showSendToCloud: false,
-      responsive: true,
-      scrollZoom: false,
-    });
-    this.element.on("plotly_click", (event) => this.onPick(event.points[0].customdata));
-    this.isDrawn = true;
-    if (this.marked) this.mark(this.marked);
-  }
-
-  /** Moves the ring. Only a shape changes, so the points are not drawn again. */
-  mark(card) {
-    this.marked = card;
-    if (!this.isDrawn) return;
-    window.Plotly.relayout(this.element, {
-      "shapes[1].xanchor": card.neg_sim,
-      "shapes[1].yanchor": card.pos_sim,
-      "shapes[1].visible": true,
-    });
-  }
-
-  layout([lowX, highX], [lowY, highY]) {
-    const style = getComputedStyle(this.element);
-    const axis = { gridcolor: "rgba(128,138,150,.22)", zeroline: false, automargin: true };
-    const low = Math.min(lowX, lowY);
-    const high = Math.max(highX, highY);
-    return {
-      template: "none",
-      height: 210,
-      margin: { l: 48, r: 8, t: 20, b: 40 },
-      paper_bgcolor: "rgba(0,0,0,0)",
-      plot_bgcolor: "rgba(0,0,0,0)",
-      font: { color: style.color, size: 12, family: style.fontFamily },
-      xaxis: { ...axis, title: { text: "similarity to the negative prompt" }, range: [lowX, highX] },
-      yaxis: { ...axis, title: { text: "to the positive prompt" }, range: [lowY, highY] },
-      legend: { orientation: "h", y: 1.14, x: 0 },
-      hovermode: "closest",
-      dragmode: false,
-      shapes: [
-        {
-          type: "line",
-          x0: low,
-          y0: low,
-          x1: high,
-          y1: high,
-          line: { color: "#7c8796", width: 1, dash: "dot" },
-        },
-        {
-          type: "circle",
-          xsizemode: "pixel",
-          ysizemode: "pixel",
-          xanchor: 0,
-          yanchor: 0,
-          x0: -8,
-          x1: 8,
-          y0: -8,
-          y1: 8,
-          line: { color: "#dc2626", width: 3 },
-          visible: false,
-        },
-      ],
-    };
-  }
+/** The columns of the server's blob: six of four bytes each. */
+export function pointsOf(blob) {
+  const n = blob.byteLength / 24;
+  const column = (i, Kind) => new Kind(blob, i * n * 4, n);
+  return {
+    n,
+    ids: column(0, Int32Array),
+    pos: column(1, Float32Array),
+    neg: column(2, Float32Array),
+    pClean: column(3, Float32Array),
+    given: column(4, Int32Array),
+    isClean: column(5, Int32Array),
+  };
 }
 
-function trace({ name, colour }) {
+/** onPick(sampleId) for a click on a point, onLasso(sampleIds) for points drawn round. */
+export async function drawScatter(element, points, { onPick, onLasso }) {
+  const Plotly = await loadPlotly();
+  const groups = [
+    { name: "believed", colour: CLEAN, chosen: indices(points, (i) => points.isClean[i]) },
+    { name: "flagged", colour: FLAGGED, chosen: indices(points, (i) => !points.isClean[i]) },
+  ];
+  const layout = scatterLayout(element, points);
+  await Plotly.react(
+    element,
+    groups.map((group) => trace(points, group)),
+    layout,
+    {
+      ...CONFIG,
+      scrollZoom: true,
+      modeBarButtons: [["lasso2d", "select2d", "pan2d", "zoom2d", "resetScale2d"]],
+    },
+  );
+  const idOf = ({ curveNumber, pointNumber }) =>
+    points.ids[groups[curveNumber].chosen[pointNumber]];
+  for (const name of ["plotly_click", "plotly_selected"]) element.removeAllListeners(name);
+  element.on("plotly_click", (event) => onPick(idOf(event.points[0])));
+  element.on("plotly_selected", (event) => {
+    if (event?.points.length > 0) onLasso(event.points.map(idOf));
+  });
+}
+
+/** Puts the ring round a sample. Only a shape changes, so the points are not drawn again. */
+export function markPoint(element, sample) {
+  if (!window.Plotly || !element.layout) return;
+  window.Plotly.relayout(element, {
+    "shapes[1].xanchor": sample?.neg_sim ?? 0,
+    "shapes[1].yanchor": sample?.pos_sim ?? 0,
+    "shapes[1].visible": Boolean(sample),
+  });
+}
+
+/** onPick(low, high) for a click on a bar. */
+export async function drawHistogram(element, points, { threshold, onPick }) {
+  const Plotly = await loadPlotly();
+  const counts = [new Array(BINS).fill(0), new Array(BINS).fill(0)];
+  for (let i = 0; i < points.n; i++) {
+    counts[points.isClean[i]][Math.min(Math.floor(points.pClean[i] * BINS), BINS - 1)] += 1;
+  }
+  const x = counts[0].map((_, i) => (i + 0.5) / BINS);
+  const bars = [
+    ["flagged", FLAGGED],
+    ["believed", CLEAN],
+  ].map(([name, color], i) => ({
+    type: "bar",
+    name,
+    x,
+    y: counts[i],
+    width: 1 / BINS,
+    marker: { color, line: { width: 0 } },
+    hovertemplate: "%{y} images near %{x:.0%}<extra></extra>",
+  }));
+  const layout = {
+    ...baseLayout(element),
+    barmode: "stack",
+    dragmode: false,
+    xaxis: { ...axis("clean probability"), range: [0, 1], tickformat: ".0%" },
+    yaxis: { ...axis("images"), rangemode: "tozero" },
+    shapes: [line({ x0: threshold, x1: threshold, y0: 0, y1: 1, yref: "paper" })],
+  };
+  await Plotly.react(element, bars, layout, { ...CONFIG, displayModeBar: false });
+  element.removeAllListeners("plotly_click");
+  element.on("plotly_click", (event) => {
+    const bin = event.points[0].pointNumber;
+    onPick(bin / BINS, (bin + 1) / BINS);
+  });
+}
+
+function indices({ n }, isChosen) {
+  const all = new Int32Array(n);
+  let size = 0;
+  for (let i = 0; i < n; i++) if (isChosen(i)) all[size++] = i;
+  return all.subarray(0, size);
+}
+
+function trace({ pos, neg }, { name, colour, chosen }) {
+  const opacity = chosen.length > 20_000 ? 0.35 : 0.7;
   return {
     type: hasWebgl() ? "scattergl" : "scatter",
     mode: "markers",
     name,
-    x: [],
-    y: [],
-    customdata: [],
-    marker: { color: colour, size: 5, opacity: 0.7 },
+    x: Float32Array.from(chosen, (i) => neg[i]),
+    y: Float32Array.from(chosen, (i) => pos[i]),
+    marker: { color: colour, size: 5, opacity },
     hovertemplate: "positive %{y:.3f}, negative %{x:.3f}<extra></extra>",
   };
 }
 
-function range(values) {
+function scatterLayout(element, { pos, neg }) {
+  const [lowX, highX] = rangeOf(neg);
+  const [lowY, highY] = rangeOf(pos);
+  const low = Math.min(lowX, lowY);
+  const high = Math.max(highX, highY);
+  return {
+    ...baseLayout(element),
+    dragmode: "lasso",
+    hovermode: "closest",
+    xaxis: { ...axis("similarity to the negative prompt"), range: [lowX, highX] },
+    yaxis: { ...axis("similarity to the positive prompt"), range: [lowY, highY] },
+    shapes: [
+      line({ x0: low, y0: low, x1: high, y1: high }),
+      {
+        type: "circle",
+        ...{ xsizemode: "pixel", ysizemode: "pixel", xanchor: 0, yanchor: 0 },
+        ...{ x0: -8, x1: 8, y0: -8, y1: 8 },
+        line: { color: "#dc2626", width: 3 },
+        visible: false,
+      },
+    ],
+  };
+}
+
+function baseLayout(element) {
+  const style = getComputedStyle(element);
+  return {
+    template: "none",
+    margin: { l: 56, r: 12, t: 28, b: 48 },
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    font: { color: style.color, size: 13, family: style.fontFamily },
+    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: LINE, activecolor: CLEAN },
+  };
+}
+
+function axis(title) {
+  return { gridcolor: GRID, zeroline: false, automargin: true, title: { text: title } };
+}
+
+function line(ends) {
+  return { type: "line", ...ends, line: { color: LINE, width: 1.5, dash: "dot" } };
+}
+
+function rangeOf(values) {
   let [low, high] = [Infinity, -Infinity];
   for (const value of values) {
     if (value < low) low = value;

@@ -82,7 +82,7 @@ def test_undo_by_key_and_after_a_reload(app: App, page: Page) -> None:
 def test_type_ahead_finds_a_class_by_part_of_its_name(app: App, page: Page) -> None:
     press(page, "/")
     page.keyboard.type("pillar")
-    options = page.get_by_role("option")
+    options = page.get_by_role("dialog").get_by_role("option")
     expect(options).to_have_text(["caterpillar"])
     press(page, "Enter")
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
@@ -129,7 +129,7 @@ def test_names_are_shown_as_text_and_never_run(app: App, page: Page) -> None:
         expect(page.locator(".desk-head strong").first).to_have_text(CLASS_NAMES[label])
         press(page, "Space")
     press(page, "/")
-    expect(page.get_by_role("option")).to_have_count(len(CLASS_NAMES))
+    expect(page.get_by_role("dialog").get_by_role("option")).to_have_count(len(CLASS_NAMES))
     page.keyboard.press("Escape")
     for tab in ("Overview", "Detect", "Adapt", "Export"):
         page.get_by_role("tab", name=tab).click()

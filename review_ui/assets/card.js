@@ -1,0 +1,186 @@
+/** Card mode: one image, its labels, the classes that it resembles, and why it is in the queue. */
+
+import { fraction, make, percent, write } from "./dom.js";
+import { Evidence } from "./evidence.js";
+import { Pictures } from "./pictures.js";
+import { Zoom } from "./zoom.js";
+
+const PREVIEW_PX = 1024;
+const PREFETCH = 8;
+const KEPT_PICTURES = 40;
+const RETRY_MS = 2000;
+
+export class Card {
+  /** The desk tells which samples there are, decides, and describes what was decided. */
+  constructor(desk) {
+    this.desk = desk;
+    this.part = desk.part;
+    this.zoom = new Zoom(this.part.stage);
+    this.evidence = new Evidence({
+      part: this.part,
+      server: desk.server,
+      name: (label) => desk.name(label),
+    });
+    this.pictures = new Pictures({
+      px: PREVIEW_PX,
+      keep: KEPT_PICTURES,
+      className: "desk-picture",
+      onSettled: (sample) => this.onSettled(sample),
+    });
+  }
+
+  get sample() {
+    return this.desk.queue.sample;
+  }
+
+  show() {
+    this.showPicture();
+    this.showLabels();
+    this.showWhy();
+    this.warm();
+  }
+
+  warm() {
+    const { samples, at } = this.desk.queue;
+    const ahead = samples
+      .slice(at + 1, at + 200)
+      .filter((one) => !one.isDone)
+      .slice(0, PREFETCH);
+    this.pictures.warm(ahead);
+    const following = ahead[0] ?? null;
+    this.evidence.show(this.sample, following);
+  }
+
+  // ---- the picture --------------------------------------------------------------------------
+
+  showPicture() {
+    const { sample } = this;
+    if (sample !== this.shown) this.zoom.reset();
+    this.shown = sample;
+    const picture = this.pictures.of(sample);
+    picture.alt = `${sample.file_name}, given label ${this.desk.name(sample.given_label)}`;
+    if (picture.parentElement !== this.part.stage) {
+      this.part.stage.replaceChildren(picture, this.part.pictureNote);
+    }
+    this.showPictureState();
+    this.part.file.textContent = sample.file_name;
+    this.part.file.title = sample.file_name;
+    this.part.badge.hidden = !sample.verdict;
+    this.part.badge.textContent = sample.verdict ? this.desk.describe(sample) : "";
+    this.part.doubleBadge.hidden = !sample.is_double;
+    this.part.disputedBadge.hidden = !sample.is_disputed;
+  }
+
+  onSettled(sample) {
+    if (this.sample !== sample || this.desk.root.dataset.view !== "card") return;
+    this.showPictureState();
+    if (this.pictures.state(sample) !== "broken") return;
+    setTimeout(() => this.sample === sample && this.showPicture(), RETRY_MS);
+  }
+
+  showPictureState() {
+    const state = this.pictures.state(this.sample);
+    this.part.stage.dataset.picture = state;
+    this.say(state === "broken" ? "The image cannot be loaded, retrying" : "");
+  }
+
+  say(text) {
+    this.part.pictureNote.textContent = text;
+  }
+
+  /** Nothing is decided about a picture that is not there to be seen. */
+  mayDecide(sample) {
+    const state = this.pictures.state(sample);
+    if (state === "there") return true;
+    this.say(
+      state === "broken" ? "The image cannot be loaded, retrying" : "The image is still loading",
+    );
+    return false;
+  }
+
+  // ---- labels -------------------------------------------------------------------------------
+
+  showLabels() {
+    const { sample, desk } = this;
+    const hasSuggestion = sample.suggested_label !== null;
+    this.part.given.textContent = desk.name(sample.given_label);
+    this.part.suggested.textContent = hasSuggestion ? desk.name(sample.suggested_label) : "none";
+    this.part.suggestedNote.textContent = hasSuggestion
+      ? "Take it"
+      : "the model agrees on the class";
+    desk.button("suggestion").disabled = !hasSuggestion;
+    this.part.noteText.textContent = sample.note ?? "";
+    this.showClasses();
+  }
+
+  /** The given label first, then the five nearest classes: always six rows, so nothing moves. */
+  showClasses() {
+    const { sample } = this;
+    const { classes } = this.part;
+    const focused = classes.contains(document.activeElement) && document.activeElement.dataset.rank;
+    const given = this.classRow({
+      key: "K",
+      label: sample.given_label,
+      pos: sample.pos_sim,
+      neg: sample.neg_sim,
+    });
+    const top = sample.top_labels.map((label, rank) =>
+      this.classRow({
+        key: `${rank + 1}`,
+        rank,
+        label,
+        pos: sample.top_pos_sims[rank],
+        neg: sample.top_neg_sims[rank],
+      }),
+    );
+    classes.replaceChildren(given, ...top);
+    if (focused) classes.querySelector(`[data-rank="${focused}"]`)?.focus();
+  }
+
+  classRow({ key, rank = "given", label, pos, neg }) {
+    const name = this.desk.name(label);
+    const button = make("button", "desk-button desk-class");
+    button.type = "button";
+    button.dataset.act = rank === "given" ? "keep" : "class";
+    button.dataset.rank = rank;
+    const nameElement = make("span", "desk-class-name", name);
+    nameElement.dir = "auto";
+    button.append(make("kbd", "", key), nameElement);
+    if (label === this.sample.given_label) button.append(make("em", "desk-class-given", "given"));
+    button.append(
+      this.bars(pos, neg),
+      make("span", "desk-class-sim", pos.toFixed(3)),
+      make("span", "desk-class-sim", neg.toFixed(3)),
+    );
+    button.title = `${name}: ${pos.toFixed(3)} to the positive, ${neg.toFixed(3)} to the negative prompt`;
+    const row = make("li");
+    row.append(button);
+    return row;
+  }
+
+  bars(pos, neg) {
+    const range = this.desk.session.similarity_range;
+    const bars = make("span", "desk-class-bars");
+    for (const [kind, value] of [
+      ["positive", pos],
+      ["negative", neg],
+    ]) {
+      const bar = make("i", `desk-class-bar desk-${kind}`);
+      bar.style.setProperty("--share", fraction(value, range));
+      bars.append(bar);
+    }
+    return bars;
+  }
+
+  // ---- why ----------------------------------------------------------------------------------
+
+  showWhy() {
+    const { sample, desk } = this;
+    write(this.part.whyHeading, `Why it is ${sample.is_clean ? "believed" : "flagged"}`);
+    this.part.clean.textContent = percent(sample.p_clean);
+    desk.root.style.setProperty("--clean", sample.p_clean);
+    desk.root.style.setProperty("--threshold", desk.session.clean_threshold);
+    write(this.part.threshold, `flagged up to ${percent(desk.session.clean_threshold)}`);
+    this.part.cleanMeter.dataset.clean = sample.is_clean;
+  }
+}

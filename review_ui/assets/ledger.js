@@ -1,0 +1,220 @@
+/**
+ * What was decided on this page: shown at once, sent through the outbox, taken back step by step.
+ *
+ * A choice is {sample, verdict, label}; choices made together are one group and one undo step.
+ */
+
+import { newUid } from "./dom.js";
+import { Outbox } from "./outbox.js";
+
+const PACE_WINDOW_MS = 3 * 60 * 1000;
+
+export const VERDICTS = {
+  keep: "kept",
+  relabel: "relabelled",
+  both: "both",
+  exclude: "excluded",
+  unsure: "unsure",
+};
+
+export class Ledger {
+  /**
+   * onSaved(state, n): how the n waiting decisions do. onProgress(): the figures moved.
+   * onConfirmed(items): these are stored. onStale(ids): the server may know better about these
+   * samples. onFar(ids): a step that an earlier page had made was taken back or done again.
+   * onRefused(problem, sampleIds). announce(text) is for everybody to hear.
+   */
+  constructor({ server, ...listeners }) {
+    Object.assign(this, listeners, { server });
+    this.outbox = null;
+    this.forget();
+  }
+
+  /** Begins with what the server knows now; the outbox stays while the store does. */
+  open(session) {
+    if (this.outbox?.size > 0 && this.outbox.store === session.store) {
+      session.progress = this.progress;
+    }
+    this.progress = session.progress;
+    this.reviewer = session.reviewer;
+    if (this.outbox?.store === session.store) return;
+    this.outbox?.close();
+    this.forget();
+    const { store } = session;
+    this.outbox = new Outbox({
+      store,
+      send: (items) => this.server.post("/decisions", { store, items }),
+      onState: this.onSaved,
+      onAnswer: (answer, items) => this.onAnswer(answer, items),
+      onRefused: (problem, items) => this.refuse(problem, items),
+    });
+    this.outbox.pump();
+  }
+
+  /** Leaves the steps of this page to the server, because another reviewer goes on. */
+  forget() {
+    this.done = [];
+    this.undone = [];
+    this.times = [];
+    this.inFlight = new Map();
+  }
+
+  get isElsewhere() {
+    return this.outbox?.state === "elsewhere";
+  }
+
+  /** Samples that the outbox holds a decision about, although the server does not know it yet. */
+  waiting() {
+    const decided = new Map();
+    for (const item of this.outbox?.items ?? []) {
+      if (item.type === "decide") decided.set(item.uid, item);
+      else if (item.type === "undo") {
+        for (const [uid, { group }] of decided) if (group === item.group) decided.delete(uid);
+      }
+    }
+    return new Set([...decided.values()].map((item) => item.sample_id));
+  }
+
+  // ---- steps --------------------------------------------------------------------------------
+
+  /** Takes one group of choices and returns its name; the given label as a label means keep. */
+  decide(choices) {
+    const group = newUid();
+    const changes = choices.map(({ sample, verdict, label = null }) => {
+      const isKept = verdict === "keep" || (verdict === "relabel" && label === sample.given_label);
+      const after = {
+        verdict: isKept ? "keep" : verdict,
+        reviewed_label: isKept ? sample.given_label : label,
+        reviewer: this.reviewer,
+        is_disputed: false,
+        isDone: true,
+      };
+      return { sample, before: fieldsOf(sample, after), after };
+    });
+    this.take(group, changes);
+    this.times.push(...choices.map(() => Date.now()));
+    this.send(
+      changes.map(({ sample, after }, i) => ({
+        type: "decide",
+        uid: i === 0 ? group : newUid(),
+        group,
+        sample_id: sample.sample_id,
+        verdict: after.verdict,
+        label: after.verdict === "relabel" ? after.reviewed_label : null,
+      })),
+    );
+    return group;
+  }
+
+  note(sample, note) {
+    const group = newUid();
+    const after = { note: note || null };
+    this.take(group, [{ sample, before: fieldsOf(sample, after), after }]);
+    this.send([{ type: "note", uid: group, group, sample_id: sample.sample_id, note }]);
+  }
+
+  take(group, changes) {
+    for (const { sample, after } of changes) this.set(sample, after);
+    this.done.push({ group, changes });
+    this.undone = [];
+    this.onProgress();
+  }
+
+  /** A group that the server made by itself, which undo is to find. */
+  noteGroup(group) {
+    this.done.push({ group, changes: [] });
+    this.undone = [];
+  }
+
+  /** Takes the last step back and returns it: null if an earlier page made it, then onFar tells. */
+  undo() {
+    const step = this.done.pop() ?? null;
+    const uid = newUid();
+    if (step) {
+      for (const { sample, before } of step.changes) this.set(sample, before);
+      this.undone.push({ ...step, uid });
+      this.inFlight.set(uid, idsOf(step));
+      this.announce("undone");
+    }
+    this.send([{ type: "undo", uid, group: step?.group ?? null }]);
+    this.onProgress();
+    return step;
+  }
+
+  /** Does the step that was last taken back once more, and returns it as `undo` does. */
+  redo() {
+    const step = this.undone.pop() ?? null;
+    const uid = newUid();
+    if (step) {
+      for (const { sample, after } of step.changes) this.set(sample, after);
+      this.done.push(step);
+      this.inFlight.set(uid, idsOf(step));
+      this.announce("done again");
+    }
+    this.send([{ type: "redo", uid, undo: step?.uid ?? null }]);
+    this.onProgress();
+    return step;
+  }
+
+  send(items) {
+    this.outbox.add(items.map((item) => ({ ...item, reviewer: this.reviewer })));
+  }
+
+  /** Keeps the shown progress right until the server's own figures arrive. */
+  set(sample, fields) {
+    const wasDecided = Boolean(sample.verdict);
+    Object.assign(sample, fields);
+    const change = Number(Boolean(sample.verdict)) - Number(wasDecided);
+    if (sample.is_clean || change === 0) return;
+    this.progress.n_decided += change;
+    this.progress.n_left -= change;
+  }
+
+  // ---- answers ------------------------------------------------------------------------------
+
+  onAnswer(answer, items) {
+    if (this.outbox.size === 0) this.progress = answer.progress;
+    this.onConfirmed(items);
+    const undos = items.filter((item) => item.type === "undo");
+    const redos = items.filter((item) => item.type === "redo");
+    undos.forEach(({ uid }, i) => this.settleStep(uid, answer.undone[i], "Nothing to undo"));
+    redos.forEach(({ uid }, i) => this.settleStep(uid, answer.redone[i], "Nothing to redo"));
+    this.onProgress();
+  }
+
+  /** What counts after a step may be another page's decision, so the server is asked. */
+  settleStep(uid, sampleIds, nothing) {
+    const shown = this.inFlight.get(uid);
+    this.inFlight.delete(uid);
+    if (shown) this.onStale([...new Set([...shown, ...sampleIds])]);
+    else if (sampleIds.length > 0) this.onFar(sampleIds);
+    else this.announce(nothing);
+  }
+
+  /** The server will never take these items, so the page goes back to what the server knows. */
+  refuse(problem, items) {
+    const groups = new Set(items.map((item) => item.group ?? item.uid));
+    this.done = this.done.filter(({ group }) => !groups.has(group));
+    this.undone = this.undone.filter(({ group }) => !groups.has(group));
+    this.onRefused(
+      problem,
+      items.filter((item) => item.sample_id !== undefined).map((item) => item.sample_id),
+    );
+  }
+
+  /** Decisions a minute of this page over the last few minutes; null before there is a measure. */
+  pace() {
+    const now = Date.now();
+    this.times = this.times.filter((time) => now - time < PACE_WINDOW_MS);
+    const minutes = (now - this.times[0]) / 60_000;
+    return this.times.length < 3 || minutes === 0 ? null : (this.times.length - 1) / minutes;
+  }
+}
+
+function idsOf(step) {
+  return step.changes.map(({ sample }) => sample.sample_id);
+}
+
+function fieldsOf(sample, like) {
+  return Object.fromEntries(Object.keys(like).map((key) => [key, sample[key]]));
+}

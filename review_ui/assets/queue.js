@@ -1,0 +1,139 @@
+/**
+ * The samples of one queue in its order, as far as they are loaded, and the place in it.
+ *
+ * Every page is leased to the reviewer, so that nobody else gets the same samples. A sample that
+ * was decided on this page stays where it is and `isDone`.
+ */
+
+const REFRESH_AT_ONCE = 200;
+const RELEASE_FROM = 700;
+const RELEASE_BEHIND = 300;
+
+export class Queue {
+  /** waiting(): ids with a decision that the server does not know yet. */
+  constructor({ server, waiting }) {
+    this.server = server;
+    this.waiting = waiting;
+    this.reset({ filter: {}, sort: "p_clean", seed: 0 });
+  }
+
+  reset({ filter, sort, seed }) {
+    this.asked = { filter, sort, seed };
+    this.samples = [];
+    this.at = 0;
+    this.next = null;
+    this.start = null;
+    this.nMatching = 0;
+    this.nLeased = 0;
+    this.loading = null;
+  }
+
+  get sample() {
+    return this.samples[this.at] ?? null;
+  }
+
+  /** Whether what is decided leaves this queue. */
+  get isForUndecided() {
+    const { name = "suspects", is_decided: isDecided = null } = this.asked.filter;
+    return isDecided === null ? name === "suspects" : !isDecided;
+  }
+
+  /** How many wait in the queue, those not loaded included. */
+  get nLeft() {
+    return Math.max(0, this.nMatching - (this.isForUndecided ? this.nDoneSince() : 0));
+  }
+
+  nDoneSince() {
+    return this.samples.filter((one) => one.isDone && !one.wasDone).length;
+  }
+
+  /** Begins a queue, at its start or behind the place `after`. */
+  async open({ filter, sort, seed, after = null, limit }) {
+    this.reset({ filter, sort, seed });
+    this.start = after;
+    await this.load(after, limit);
+  }
+
+  /** Loads the next page, if there is one; calls at the same time share it. */
+  more(limit) {
+    if (this.next === null) return Promise.resolve();
+    this.loading ??= this.load(this.next, limit).finally(() => (this.loading = null));
+    return this.loading;
+  }
+
+  async load(after, limit) {
+    const { asked } = this;
+    await this.releasePassed();
+    const waitingBefore = this.waiting(); // They may arrive after the server has read the queue.
+    const page = await this.server.post("/queue", { ...asked, after, limit, lease: true });
+    if (this.asked !== asked) return;
+    const shown = this.samples.map((one) => one.sample_id);
+    const known = new Set([...shown, ...waitingBefore, ...this.waiting()]);
+    const fresh = page.samples.filter((sample) => !known.has(sample.sample_id));
+    for (const one of this.samples) one.wasDone = one.isDone;
+    this.samples.push(...fresh.map((sample) => ({ ...sample, isDone: false, after })));
+    this.next = page.next;
+    this.nMatching = page.n_matching - (this.isForUndecided ? this.waiting().size : 0);
+    this.nLeased = page.n_leased;
+  }
+
+  /** Gives back what was only looked at long ago, before the leases run out. */
+  async releasePassed() {
+    const open = this.samples.filter((one) => !one.isDone && !one.isReleased);
+    if (open.length < RELEASE_FROM) return;
+    const passed = open.slice(0, RELEASE_BEHIND);
+    await this.server.post("/leases", { release: passed.map((one) => one.sample_id) });
+    for (const one of passed) one.isReleased = true;
+  }
+
+  find(id) {
+    return this.samples.find((one) => one.sample_id === id);
+  }
+
+  indexOf(id) {
+    return this.samples.findIndex((one) => one.sample_id === id);
+  }
+
+  /** The first open sample at or behind an index, else the first of all; the end if none is. */
+  openFrom(index) {
+    const behind = this.samples.findIndex((one, i) => i >= index && !one.isDone);
+    if (behind >= 0 || this.next !== null) return behind < 0 ? this.samples.length : behind;
+    const first = this.samples.findIndex((one) => !one.isDone);
+    return first < 0 ? this.samples.length : first;
+  }
+
+  /** How many open samples are loaded behind the place. */
+  get nAhead() {
+    return this.samples.filter((one, i) => i > this.at && !one.isDone).length;
+  }
+
+  /**
+   * Brings loaded samples to what the server knows. A decision on its way to the server is newer
+   * than what the server knows.
+   */
+  async refresh(ids) {
+    const loaded = ids.filter((id) => this.find(id));
+    for (let i = 0; i < loaded.length; i += REFRESH_AT_ONCE) {
+      const some = loaded.slice(i, i + REFRESH_AT_ONCE);
+      const filter = { name: "all", sample_ids: some };
+      const page = await this.server.post("/queue", { filter, limit: REFRESH_AT_ONCE });
+      page.samples.forEach((fresh) => this.renew(fresh));
+    }
+  }
+
+  /** Takes a sample in before the place if it is not loaded; the shown one stays. */
+  async fetch(id) {
+    const fresh = await this.server.get(`/samples/${id}`);
+    if (this.find(id)) return this.renew(fresh);
+    const isDone = this.isForUndecided && fresh.verdict !== null;
+    this.samples.splice(this.at, 0, { ...fresh, isDone, wasDone: isDone, after: this.start });
+    this.at += 1;
+  }
+
+  renew(fresh) {
+    const sample = this.find(fresh.sample_id);
+    if (!sample || this.waiting().has(fresh.sample_id)) return;
+    const isDone = fresh.verdict !== null && (sample.isDone || this.isForUndecided);
+    Object.assign(sample, fresh, { isDone });
+  }
+}

@@ -1,0 +1,87 @@
+/** Who decides: the name of this browser's reviewer, blind double review, and how far they agree. */
+
+import { make, percent } from "./dom.js";
+import { keep, kept } from "./storage.js";
+
+const KEY = "review-reviewer";
+const HEADINGS = ["reviewers", "both decided", "agreement", "kappa"];
+
+export class Reviewers {
+  /** onChange(): another reviewer goes on here. onShare(): other samples may be blind now. */
+  constructor(desk, { onChange, onShare }) {
+    this.desk = desk;
+    this.part = desk.part;
+    desk.server.reviewer = kept(KEY) || null;
+    this.part.reviewerForm.addEventListener("submit", () => this.changeName(onChange));
+    this.part.reviewerClose.addEventListener("click", () => this.part.reviewerDialog.close());
+    this.part.shareSet.addEventListener("click", () => this.setShare(onShare));
+  }
+
+  showName(name) {
+    this.part.who.textContent = name;
+    this.desk.button("reviewer").setAttribute("aria-label", `Reviewer: ${name}`);
+  }
+
+  /** The images that the former reviewer had before him are free for others at once. */
+  async changeName(onChange) {
+    const name = this.part.reviewerInput.value.trim();
+    if (!name || name === this.desk.session.reviewer) return;
+    this.desk.view.keepLater.flush();
+    const released = this.desk.server.post("/leases", { release: "all" }).catch(() => {});
+    this.desk.server.reviewer = name;
+    keep(KEY, name);
+    await released;
+    onChange();
+  }
+
+  open() {
+    this.part.reviewerInput.value = this.desk.session.reviewer;
+    this.part.shareInput.value = Math.round(1000 * this.desk.session.double_share) / 10;
+    this.part.reviewerProblem.textContent = "";
+    this.part.reviewerDialog.showModal();
+    this.part.reviewerInput.select();
+    this.showAgreement();
+  }
+
+  async showAgreement() {
+    try {
+      const { n_disputed: nDisputed, pairs } = await this.desk.server.get("/agreement");
+      this.part.agreement.replaceChildren(agreementTable(pairs, nDisputed));
+    } catch (error) {
+      this.part.reviewerProblem.textContent = error.message;
+    }
+  }
+
+  async setShare(onShare) {
+    const share = Math.min(Math.max(Number(this.part.shareInput.value) / 100, 0), 1);
+    try {
+      await this.desk.server.put("/double", { share });
+      this.desk.session.double_share = share;
+      this.part.reviewerProblem.textContent = "";
+      await this.showAgreement();
+      onShare();
+    } catch (error) {
+      this.part.reviewerProblem.textContent = error.message;
+    }
+  }
+}
+
+function agreementTable(pairs, nDisputed) {
+  if (pairs.length === 0) return make("p", "desk-small", "No image has been decided twice yet.");
+  const table = make("table", "desk-table");
+  const head = make("tr");
+  head.append(...HEADINGS.map((text) => make("th", "", text)));
+  table.append(make("caption", "desk-small", `${nDisputed} disputed now`), head);
+  for (const { first, second, n, agreement, kappa } of pairs) {
+    const row = make("tr");
+    const cells = [
+      `${first}, ${second}`,
+      `${n}`,
+      percent(agreement),
+      kappa === null ? "undefined" : kappa.toFixed(2),
+    ];
+    row.append(...cells.map((text) => make("td", "", text)));
+    table.append(row);
+  }
+  return table;
+}

@@ -1,0 +1,41 @@
+/** What the bar above the images says: how far the review is, how fast, and whether it is saved. */
+
+import { counted, write } from "./dom.js";
+
+export function showProgress(part, { progress, queue, pace, filter }) {
+  const {
+    n_flagged: nFlagged,
+    n_decided: nDecided,
+    n_left: nLeft,
+    n_disputed: nDisputed,
+  } = progress;
+  part.track.setAttribute("aria-valuemax", nFlagged);
+  part.track.setAttribute("aria-valuenow", nDecided);
+  part.fill.style.width = `${nFlagged ? (100 * nDecided) / nFlagged : 100}%`;
+  write(part.decided, `${counted(nDecided)} of ${counted(nFlagged)} suspects decided`);
+  const isWhole =
+    Object.keys(filter).every((key) => key === "name") &&
+    (filter.name ?? "suspects") === "suspects";
+  write(part.left, isWhole ? `${counted(nLeft)} left` : `${counted(queue.nLeft)} in this queue`);
+  write(part.pace, paceText(pace, isWhole ? nLeft : queue.nLeft));
+  write(part.others, queue.nLeased > 0 ? `${counted(queue.nLeased)} with other reviewers` : "");
+  const disputed = part.queueName.querySelector("[value=disagreements]");
+  write(disputed, nDisputed > 0 ? `Disagreements (${counted(nDisputed)})` : "Disagreements");
+}
+
+/** Decisions a minute, and what that means for the rest. */
+function paceText(pace, nLeft) {
+  if (pace === null || nLeft === 0) return "";
+  return `${Math.round(pace)} a minute, about ${counted(Math.ceil(nLeft / pace))} min to go`;
+}
+
+export function showSaved(part, state, n) {
+  const texts = {
+    saved: "Saved",
+    saving: n > 1 ? `Saving ${n}` : "Saving",
+    retrying: `NOT SAVED: ${n} waiting, retrying`,
+    elsewhere: `NOT SAVED: ${n} waiting. Another workspace is open here. Reload the page.`,
+  };
+  part.saved.dataset.state = state;
+  write(part.saved, texts[state]);
+}

@@ -1,0 +1,36 @@
+/** localStorage, which may be full, forbidden or damaged: then it keeps nothing and says nothing. */
+
+export function keep(key, value) {
+  try {
+    localStorage.setItem(key, JSON.stringify(value));
+  } catch {
+    // What is kept here is in memory too.
+  }
+}
+
+export function kept(key) {
+  try {
+    return JSON.parse(localStorage.getItem(key));
+  } catch {
+    return null;
+  }
+}
+
+export function drop(key) {
+  try {
+    localStorage.removeItem(key);
+  } catch {
+    // It was never kept.
+  }
+}
+
+/** The kept keys with this beginning, in order. */
+export function keysFrom(prefix) {
+  try {
+    return Object.keys(localStorage)
+      .filter((key) => key.startsWith(prefix))
+      .sort();
+  } catch {
+    return [];
+  }
+}

@@ -1,0 +1,51 @@
+/** One thumbnail of a page: how it looks and what a screen reader says about it. */
+
+import { make, percent, write } from "./dom.js";
+
+/** A tile for a sample; `paint` brings it up to date. */
+export function makeTile(sample, name) {
+  const tile = make("div", "desk-tile");
+  tile.id = `desk-tile-${sample.sample_id}`;
+  tile.dataset.id = sample.sample_id;
+  tile.setAttribute("role", "option");
+  tile.title = sample.file_name;
+  const frame = make("span", "desk-tile-frame");
+  frame.append(make("span", "desk-tile-plan"));
+  const given = make("strong", "desk-ellipsis", name(sample.given_label));
+  given.dir = "auto";
+  const foot = make("span", "desk-tile-foot");
+  const suggested = make("span", "desk-ellipsis", suggestion(sample, name));
+  suggested.dir = "auto";
+  foot.append(suggested, make("span", "desk-tile-clean", percent(sample.p_clean)));
+  tile.append(frame, given, foot);
+  return tile;
+}
+
+/**
+ * `kind` is "open", "marked", "planned" or "done"; `text` says what is or will be decided.
+ */
+export function paintTile(tile, sample, { kind, text, isCursor, picture, pictureState, name }) {
+  tile.dataset.kind = kind;
+  tile.dataset.picture = pictureState;
+  tile.classList.toggle("desk-cursor", isCursor);
+  tile.setAttribute("aria-selected", kind === "marked" || kind === "planned");
+  write(tile.querySelector(".desk-tile-plan"), text);
+  const frame = tile.firstElementChild;
+  if (picture.parentElement !== frame) {
+    picture.alt = "";
+    frame.querySelector("img")?.remove();
+    frame.prepend(picture);
+  }
+  const words = { open: "keeps its label", marked: "marked wrong, needs a class" };
+  const state = pictureState === "there" ? (words[kind] ?? text) : `image ${pictureState}`;
+  const suggested =
+    sample.suggested_label === null ? "" : `, suggested ${name(sample.suggested_label)}`;
+  tile.setAttribute(
+    "aria-label",
+    `${name(sample.given_label)}${suggested}, clean ${percent(sample.p_clean)}: ${state}`,
+  );
+}
+
+function suggestion({ suggested_label: label }, name) {
+  return label === null ? "no suggestion" : `${name(label)}?`;
+}

@@ -1,0 +1,52 @@
+/** Which queue a reviewer has open, in which order and mode, and where he is: kept by the server. */
+
+import { afterPause } from "./dom.js";
+
+const KEEP_AFTER_MS = 600;
+const MOST_KEPT_IDS = 1000;
+
+const DEFAULTS = {
+  sort: "p_clean",
+  seed: 0,
+  filter: {},
+  after: null,
+  mode: "card",
+  page_size: 24,
+  sample_id: null,
+};
+
+export class View {
+  /** mayKeep(): whether the server is still the one that this place belongs to. */
+  constructor({ server, mayKeep }) {
+    this.server = server;
+    this.mayKeep = mayKeep;
+    this.state = { ...DEFAULTS };
+    this.keepLater = afterPause(() => this.keep(), KEEP_AFTER_MS);
+    addEventListener("pagehide", () => this.keepLater.flush());
+  }
+
+  async load() {
+    const { view } = await this.server.get("/view");
+    this.state = { ...DEFAULTS, ...view };
+    this.state.filter = asked(this.state.filter);
+  }
+
+  change(changes) {
+    Object.assign(this.state, changes);
+    this.keepLater();
+  }
+
+  /** Losing the place is no harm, so a failure waits for the next change. */
+  async keep() {
+    if (!this.mayKeep()) return;
+    const { sample_ids: ids, ...rest } = this.state.filter;
+    const isShort = ids === undefined || ids.length <= MOST_KEPT_IDS;
+    const filter = isShort ? this.state.filter : rest;
+    await this.server.put("/view", { ...this.state, filter }, true).catch(() => {});
+  }
+}
+
+/** A filter without the keys that ask for nothing. */
+export function asked(filter) {
+  return Object.fromEntries(Object.entries(filter).filter(([, value]) => value !== null));
+}

@@ -1,0 +1,113 @@
+"""Card mode beyond the verdicts: notes, history, redo, zoom, evidence, the list of keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import (
+    FILE_NAMES,
+    N_FLAGGED,
+    App,
+    leave,
+    open_desk,
+    press,
+    wait_until_saved,
+)
+
+StartApp = Callable[..., App]
+
+
+@pytest.fixture
+def app(scored: Path, start_app: StartApp, page: Page) -> App:
+    app = start_app(scored)
+    open_desk(page, app)
+    return app
+
+
+def test_redo_on_this_page_and_after_a_reload(app: App, page: Page) -> None:
+    file = page.locator(".desk-file")
+    press(page, "x")
+    press(page, "u")
+    press(page, "z")
+    press(page, "z")
+    expect(file).to_have_text(FILE_NAMES[0])
+    press(page, "Shift+Z")
+    expect(page.locator(".desk-badge:visible")).to_have_text("excluded")
+    wait_until_saved(page)
+    open_desk(page, app)
+    press(page, "Shift+Z")
+    expect(file).to_have_text(FILE_NAMES[1])
+    expect(page.locator(".desk-counts")).to_contain_text(f"2 of {N_FLAGGED}")
+    wait_until_saved(page)
+    leave(page)
+    assert app.decisions() == {0: ("exclude", None), 1: ("unsure", None)}
+
+
+def test_a_note_is_kept_shown_and_undone(app: App, page: Page) -> None:
+    press(page, "n")
+    page.get_by_label("Note on the image").fill("two animals\n<b>")
+    page.keyboard.press("Enter")
+    note = page.locator(".desk-note")
+    expect(note).to_have_text("two animals\n<b>")
+    wait_until_saved(page)
+    open_desk(page, app)
+    expect(note).to_have_text("two animals\n<b>")
+    page.keyboard.press("h")
+    expect(page.locator(".desk-history li").first).to_contain_text("note: two animals")
+    press(page, "z")
+    expect(note).to_be_empty()
+    wait_until_saved(page)
+    leave(page)
+    assert app.decisions() == {}
+
+
+def test_the_picture_is_zoomed_moved_and_whole_again(app: App, page: Page) -> None:
+    stage = page.locator(".desk-stage")
+    press(page, "+")
+    expect(stage).to_have_attribute("data-zoomed", "true")
+    page.keyboard.press("0")
+    expect(stage).to_have_attribute("data-zoomed", "false")
+    stage.hover()
+    page.mouse.wheel(0, -600)
+    expect(stage).to_have_attribute("data-zoomed", "true")
+    before = stage.get_attribute("style")
+    page.mouse.down()
+    page.mouse.move(500, 500)
+    page.mouse.up()
+    expect(stage).not_to_have_attribute("style", before or "")
+    page.keyboard.press("ArrowRight")
+    expect(stage).to_have_attribute("data-zoomed", "false")
+
+
+def test_the_reasons_are_told(app: App, page: Page) -> None:
+    expect(page.locator(".desk-sentence")).to_contain_text("Labelled cat; closer to the positive")
+    expect(page.locator("[data-part=clean]")).to_have_text("5 %")
+    expect(page.locator("[data-part=threshold]")).to_have_text("flagged up to 50 %")
+    expect(page.locator(".desk-class")).to_have_count(3)
+
+
+def test_every_key_is_listed(app: App, page: Page) -> None:
+    page.keyboard.press("?")
+    listed = page.get_by_role("dialog", name="Keys")
+    for says in ("keep the given label", "confirm the page", "do it again", "any other class"):
+        expect(listed).to_contain_text(says)
+    page.keyboard.press("Escape")
+    expect(listed).to_be_hidden()
+
+
+def test_nothing_moves_from_image_to_image(app: App, page: Page) -> None:
+    def places() -> list[dict[str, float] | None]:
+        parts = (".desk-stage", ".desk-classes", ".desk-acts", ".desk-why")
+        return [page.locator(part).bounding_box() for part in parts]
+
+    expect(page.locator(".desk-sentence")).not_to_be_empty()
+    before = places()
+    press(page, "x")
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
+    assert places() == before
+    expect(page.locator(".desk-sentence")).not_to_be_empty()
+    assert places() == before

@@ -1,0 +1,186 @@
+"""For whom the desk is: several reviewers, any browser profile, any screen, a screen reader."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.browser.conftest import (
+    FILE_NAMES,
+    N_FLAGGED,
+    App,
+    Watch,
+    leave,
+    open_desk,
+    press,
+    wait_until_saved,
+)
+
+StartApp = Callable[..., App]
+BLOCKED_STORAGE = """
+    Object.defineProperty(window, "localStorage", {
+        get() { throw new DOMException("forbidden", "SecurityError"); },
+    });
+"""
+SERIOUS = ("serious", "critical")
+
+
+@pytest.fixture
+def app(scored: Path, start_app: StartApp) -> App:
+    return start_app(scored)
+
+
+def call_oneself(page: Page, name: str) -> None:
+    page.get_by_role("button", name="Reviewer:").click()
+    page.get_by_label("Your name").fill(name)
+    page.get_by_role("button", name="Go on as this reviewer").click()
+    expect(page.get_by_role("button", name=f"Reviewer: {name}")).to_be_visible()
+    expect(page.locator(".desk:not([data-view=loading])")).to_be_visible()
+
+
+def test_a_name_is_kept_and_stands_beside_the_decision(app: App, page: Page) -> None:
+    open_desk(page, app)
+    call_oneself(page, "Ann ✨ <b>")
+    press(page, "x")
+    wait_until_saved(page)
+    open_desk(page, app)
+    expect(page.get_by_role("button", name="Reviewer: Ann ✨ <b>")).to_be_visible()
+    press(page, "z")
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
+    page.keyboard.press("h")
+    expect(page.locator(".desk-history li").last).to_contain_text("Ann ✨ <b>")
+    page.keyboard.press("h")
+    press(page, "b")
+    wait_until_saved(page)
+    leave(page)
+    assert app.decisions() == {0: ("both", None)}
+
+
+def test_two_reviewers_never_get_the_same_image(
+    app: App, page: Page, context: BrowserContext
+) -> None:
+    open_desk(page, app)
+    call_oneself(page, "ann")
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
+    other = context.new_page()
+    open_desk(other, app)
+    call_oneself(other, "bob")
+    expect(other.get_by_role("heading", name="The rest is with other reviewers")).to_be_visible()
+    expect(other.locator(".desk-counts")).to_contain_text(f"{N_FLAGGED} with other reviewers")
+    page.bring_to_front()
+    press(page, "x")
+    wait_until_saved(page)
+
+
+def test_blind_double_review_shows_agreement_and_makes_disagreements(
+    app: App, page: Page, context: BrowserContext
+) -> None:
+    open_desk(page, app)
+    call_oneself(page, "ann")
+    page.get_by_role("button", name="Reviewer:").click()
+    page.get_by_label("Share for blind double review").fill("100")
+    with page.expect_response("**/api/v1/double"):
+        page.get_by_role("button", name="Set for everybody").click()
+    page.get_by_role("button", name="Close").click()
+    expect(page.locator("[data-part=doubleBadge]")).to_be_visible()
+    for key in "kx":
+        press(page, key)
+    wait_until_saved(page)
+    call_oneself(page, "bob")
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
+    expect(page.locator("[data-part=badge]")).to_be_hidden()
+    for key in "kk":
+        press(page, key)
+    wait_until_saved(page)
+    page.get_by_role("button", name="Reviewer:").click()
+    expect(page.locator(".desk-table")).to_contain_text("ann, bob")
+    expect(page.locator(".desk-table")).to_contain_text("50 %")
+    page.get_by_role("button", name="Close").click()
+    page.get_by_role("combobox", name="Queue").select_option("disagreements")
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
+    expect(page.locator("[data-part=disputedBadge]")).to_be_visible()
+    expect(page.locator(".desk-history li")).to_have_count(2)
+    press(page, "x")
+    wait_until_saved(page)
+    expect(page.get_by_role("heading", name="This queue is done")).to_be_visible()
+    leave(page)
+    assert app.decisions() == {0: ("keep", 0), 1: ("exclude", None)}
+
+
+def test_a_browser_that_blocks_its_storage_still_works(
+    app: App, page: Page, context: BrowserContext
+) -> None:
+    context.add_init_script(BLOCKED_STORAGE)
+    open_desk(page, app)
+    call_oneself(page, "ann")
+    press(page, "x")
+    press(page, "Enter")
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[2])
+    wait_until_saved(page)
+    leave(page)
+    assert app.decisions() == {0: ("exclude", None), 1: ("relabel", 5)}
+
+
+def test_a_queue_that_cannot_be_loaded_says_so_and_comes_back(
+    app: App, page: Page, watch: Watch
+) -> None:
+    watch.tolerated = "Failed to load resource"
+    page.route("**/api/v1/queue", lambda route: route.abort())
+    open_desk(page, app)
+    expect(page.get_by_role("heading", name="The queue could not be loaded")).to_be_visible()
+    page.unroute("**/api/v1/queue")
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
+
+
+def test_a_loading_queue_is_announced(app: App, page: Page) -> None:
+    page.route("**/api/v1/queue", lambda _: None)
+    page.goto(app.address)
+    page.get_by_role("tab", name="Review").click()
+    expect(page.get_by_role("heading", name="Loading the queue")).to_be_visible()
+    page.unroute("**/api/v1/queue")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_serious_finding_of_axe(app: App, chromium: Browser, theme: str) -> None:
+    axe = Axe()
+    context = chromium.new_context(viewport={"width": 1440, "height": 900})
+    page = context.new_page()
+    page.goto(f"{app.address}/?__theme={theme}")
+    page.get_by_role("tab", name="Review").click()
+    found = []
+    for width in (1440, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        for key in ("c", "g", "p", "f", "?"):
+            page.keyboard.press(key)
+            view = {"c": ".desk-stage", "g": ".desk-tile", "p": ".desk-matrix"}.get(
+                key, "dialog[open]"
+            )
+            expect(page.locator(view).first).to_be_visible()
+            for one in axe.run(page, context=".desk").response["violations"]:
+                if one["impact"] in SERIOUS:
+                    targets = [(node["target"], node["any"][0]["message"]) for node in one["nodes"]]
+                    found.append((width, key, one["id"], targets))
+            page.keyboard.press("Escape")
+        is_wide = page.evaluate("() => document.documentElement.scrollWidth > innerWidth")
+        assert not is_wide, f"The page scrolls sideways at {width} pixels"
+    context.close()
+    assert found == []
+
+
+def test_everything_is_said_to_a_screen_reader(app: App, page: Page) -> None:
+    open_desk(page, app)
+    press(page, "x")
+    expect(page.locator("[aria-live=polite]").first).to_have_text("excluded")
+    expect(page.get_by_role("progressbar", name="Suspects decided")).to_have_attribute(
+        "aria-valuenow", "1"
+    )
+    page.keyboard.press("g")
+    tiles = page.get_by_role("listbox", name="Images of this page")
+    expect(tiles.get_by_role("option").nth(1)).to_have_attribute(
+        "aria-label", re.compile("keeps its label$")
+    )

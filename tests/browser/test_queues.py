@@ -1,0 +1,184 @@
+"""Queues of one's own: filters, orders, the confusion table, one verdict for all, and the plots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import FloatRect, Locator, Page, expect
+
+from tests.browser.conftest import (
+    CLASS_NAMES,
+    FILE_NAMES,
+    N_FLAGGED,
+    N_SAMPLES,
+    App,
+    Watch,
+    leave,
+    open_desk,
+    press,
+    wait_until_saved,
+)
+
+StartApp = Callable[..., App]
+
+
+@pytest.fixture
+def app(scored: Path, start_app: StartApp, page: Page) -> App:
+    app = start_app(scored)
+    open_desk(page, app)
+    return app
+
+
+def counts(page: Page) -> Locator:
+    return page.locator(".desk-counts")
+
+
+def area_of(plot: Locator) -> FloatRect:
+    """Where the points of a plot lie on the page."""
+    area = plot.locator(".nsewdrag").first.bounding_box()
+    assert area is not None
+    return area
+
+
+def test_filters_combine_and_survive_a_reload(app: App, page: Page) -> None:
+    page.keyboard.press("f")
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("status")).to_contain_text(f"{N_FLAGGED} images")
+    dialog.get_by_label("Part of the path").fill(".PNG")
+    dialog.get_by_role("group", name="Given label").get_by_role("button").click()
+    page.get_by_role("combobox", name="Class name").fill("cat")
+    page.keyboard.press("Enter")
+    dialog.get_by_label("to", exact=True).fill("20")
+    expect(dialog.get_by_role("status")).to_contain_text("1 image,")
+    dialog.get_by_role("button", name="Show them").click()
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
+    expect(counts(page)).to_contain_text("1 in this queue")
+    chips = page.locator(".desk-chips .desk-chip")
+    expect(chips).to_have_count(3)
+    with page.expect_response("**/api/v1/view"):
+        page.keyboard.press("ArrowRight")
+    open_desk(page, app)
+    expect(chips).to_have_count(3)
+    page.get_by_role("button", name="Remove the filter: clean").click()
+    expect(counts(page)).to_contain_text("2 in this queue")
+    press(page, "x")
+    press(page, "x")
+    expect(page.get_by_role("heading", name="This queue is done")).to_be_visible()
+    page.get_by_role("button", name="All suspects").click()
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
+    wait_until_saved(page)
+    leave(page)
+    assert set(app.decisions()) == {0, 5}
+
+
+def test_decided_images_are_a_queue_too(app: App, page: Page) -> None:
+    press(page, "x")
+    press(page, "u")
+    wait_until_saved(page)
+    page.get_by_role("combobox", name="Queue").select_option("all")
+    expect(counts(page)).to_contain_text(f"{N_SAMPLES} in this queue")
+    page.keyboard.press("f")
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("unsure").check()
+    dialog.get_by_role("button", name="Show them").click()
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
+    expect(page.locator("[data-part=badge]")).to_have_text("unsure")
+    press(page, "k")
+    wait_until_saved(page)
+    leave(page)
+    assert app.decisions() == {0: ("exclude", None), 1: ("keep", 1)}
+
+
+def test_orders(app: App, page: Page) -> None:
+    with page.expect_response("**/api/v1/queue"):
+        page.get_by_label("Order").select_option("class")
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".desk-file")).to_have_text("05.png")
+    with page.expect_request("**/api/v1/queue") as asked:
+        page.get_by_label("Order").select_option("random")
+    assert asked.value.post_data_json["sort"] == "random"
+    expect(page.locator(".desk-stage")).to_have_attribute("data-picture", "there")
+
+
+def test_a_cell_of_the_confusion_table_opens_its_queue(app: App, page: Page) -> None:
+    page.keyboard.press("p")
+    cell = page.get_by_role("button", name=f"{CLASS_NAMES[2]}, suggested dog: 2 suspects")
+    cell.click()
+    expect(page.locator(".desk-chips .desk-chip")).to_have_count(2)
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[2])
+    expect(counts(page)).to_contain_text("2 in this queue")
+    page.keyboard.press("p")
+    page.locator(".desk-class-count").first.click()
+    expect(page.locator(".desk-chips .desk-chip")).to_have_count(1)
+    assert page.evaluate("() => window.hacked") is None
+
+
+def test_points_are_clicked_and_drawn_round(app: App, page: Page) -> None:
+    page.keyboard.press("p")
+    scatter = page.locator(".desk-scatter")
+    expect(scatter).to_have_attribute("data-state", "drawn")
+    area = area_of(scatter)
+    page.mouse.move(area["x"] + 5, area["y"] + 5)
+    page.mouse.down()
+    for x, y in ((0.97, 0.02), (0.97, 0.97), (0.02, 0.97), (0.01, 0.02)):
+        page.mouse.move(area["x"] + x * area["width"], area["y"] + y * area["height"], steps=4)
+    page.mouse.up()
+    expect(page.locator(".desk-chips .desk-chip")).to_contain_text(
+        f"{N_SAMPLES} images chosen in the plot"
+    )
+    expect(counts(page)).to_contain_text(f"{N_SAMPLES} in this queue")
+    page.keyboard.press("p")
+    expect(scatter).to_have_attribute("data-state", "drawn")
+    area = area_of(scatter)
+    middle = (area["x"] + area["width"] / 2, area["y"] + area["height"] / 2)
+    page.mouse.move(*middle)
+    expect(scatter.locator(".hoverlayer .hovertext")).to_be_visible()
+    page.mouse.click(*middle)
+    expect(page.locator(".desk-file")).to_be_visible()
+    expect(page.locator(".desk-stage")).to_have_attribute("data-picture", "there")
+
+
+def test_one_verdict_for_all_names_their_number_and_is_one_step(app: App, page: Page) -> None:
+    press(page, "x")
+    page.get_by_role("button", name="Apply to all").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("7 images will keep the given label.")
+    expect(dialog).to_contain_text("Queue: suspects")
+    dialog.get_by_label("take its own suggested label").check()
+    expect(dialog).to_contain_text("7 images will take the suggested label.")
+    dialog.get_by_role("button", name="Apply to all 7").click()
+    expect(page.get_by_role("heading", name="Every suspect is decided")).to_be_visible()
+    expect(counts(page)).to_contain_text(f"{N_FLAGGED} of {N_FLAGGED}")
+    page.keyboard.press("z")
+    expect(counts(page)).to_contain_text(f"1 of {N_FLAGGED}")
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
+    page.keyboard.press("Shift+Z")
+    expect(counts(page)).to_contain_text(f"{N_FLAGGED} of {N_FLAGGED}")
+    wait_until_saved(page)
+    leave(page)
+    decided = app.decisions()
+    assert decided.pop(0) == ("exclude", None)
+    assert decided == dict.fromkeys(range(1, N_FLAGGED), ("relabel", 5))
+
+
+def test_nothing_is_applied_when_the_number_has_changed(app: App, page: Page, watch: Watch) -> None:
+    watch.tolerated = "Failed to load resource"
+    other = page.context.new_page()
+    open_desk(other, app)
+    page.bring_to_front()
+    page.get_by_role("button", name="Apply to all").click()
+    dialog = page.get_by_role("dialog")
+    button = dialog.get_by_role("button", name=f"Apply to all {N_FLAGGED}")
+    expect(button).to_be_enabled()
+    other.bring_to_front()
+    press(other, "x")
+    wait_until_saved(other)
+    page.bring_to_front()
+    button.click()
+    expect(dialog.get_by_role("button", name="Apply to all 7")).to_be_enabled()
+    page.keyboard.press("Escape")
+    leave(page)
+    assert app.decisions() == {0: ("exclude", None)}
