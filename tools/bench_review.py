@@ -31,6 +31,7 @@ from tools.bench_core import N_CLASSES, NOW
 N_PICTURES = 1000
 PICTURE_SIZE = (500, 375)
 PATIENCE_MS = 30_000
+LOOK_MS = 1000
 
 # Resolves when the picture that follows has been decoded and a frame with it has been painted.
 WAIT_FOR_PAINT = """
@@ -71,7 +72,7 @@ NEXT_PAGE = f"""async () => {{
 CAN_CONFIRM = """() => {
     const tiles = [...document.querySelectorAll(".desk-tile")];
     return tiles.length === 24 && tiles.every((tile) => tile.dataset.picture === "there")
-        && document.querySelector(".desk-confirm").textContent.includes("Keep all 24");
+        && document.querySelector(".desk-confirm").textContent.startsWith("Keep all ");
 }"""
 
 
@@ -114,7 +115,7 @@ def bench(workspace: Path, n_samples: int, *, n_decisions: int, n_pages: int) ->
     finally:
         app.stop()
     with Workspace.open(workspace) as opened:
-        n_stored = opened.store.current_decisions().num_rows
+        n_stored = sum(opened.review.progress().by_verdict.values())
     print(f"{n_stored:,} decisions stored")
 
 
@@ -126,9 +127,11 @@ def decide_card(page: Page) -> float:
 
 
 def decide_page(page: Page) -> float:
-    """Milliseconds from the key to the next page with all of its thumbnails."""
+    """Milliseconds from the key to the next page with all of its thumbnails, for a reviewer who
+    looks at a page for a second."""
     page.wait_for_function(CAN_CONFIRM)
     wait_until_saved(page)
+    page.wait_for_timeout(LOOK_MS)
     milliseconds: float = page.evaluate(NEXT_PAGE)
     return milliseconds
 
@@ -186,7 +189,7 @@ def filled_workspace(folder: Path, *, n_samples: int) -> Path:
         root,
         class_names=[f"class {label}" for label in range(N_CLASSES)],
         samples=pa.table(samples).cast(SAMPLE_SCHEMA),
-        report={},
+        report={"unreadable": [], "conflicts": [], "same_prompt": []},
         ingested_at=NOW,
     )
     store.add_run(

@@ -98,6 +98,38 @@ export class Card {
     return false;
   }
 
+  // ---- deciding -----------------------------------------------------------------------------
+
+  decide(choice, sample = this.sample) {
+    const { ledger, queue } = this.desk;
+    if (ledger.isElsewhere || !this.mayDecide(sample)) return;
+    this.desk.noteStep(ledger.decide([{ sample, ...choice }]));
+    this.desk.announce(this.desk.describe(sample));
+    this.desk.go(sample === queue.sample ? queue.openFrom(queue.at + 1) : queue.at);
+  }
+
+  takeSuggestion() {
+    const { suggested_label: label } = this.sample;
+    if (label === null) this.desk.announce("There is no suggestion");
+    else this.decide({ verdict: "relabel", label });
+  }
+
+  takeRank(rank) {
+    const label = this.sample.top_labels[rank];
+    if (label !== undefined) this.decide({ verdict: "relabel", label });
+  }
+
+  /** The class is for the sample that was shown when it was asked for. */
+  takeOther() {
+    const { sample } = this;
+    if (!this.mayDecide(sample)) return;
+    this.desk.picker.open({
+      title: "Which class is it?",
+      first: sample.top_labels,
+      onPick: (label) => this.decide({ verdict: "relabel", label }, sample),
+    });
+  }
+
   // ---- labels -------------------------------------------------------------------------------
 
   showLabels() {

@@ -215,6 +215,13 @@ export class Grid {
     );
   }
 
+  planOther() {
+    this.desk.picker.open({
+      title: "Which class are the marked ones?",
+      onPick: (label) => this.plan(() => ({ verdict: "relabel", label })),
+    });
+  }
+
   /** Shows the plans of a step that was taken back, so that one of them can be mended. */
   restore(step) {
     for (const { sample, after } of step.changes) {

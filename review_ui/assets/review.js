@@ -5,6 +5,7 @@
  * they are asked for. Text of the data set reaches the page through `textContent` only.
  */
 
+import { actsOf } from "./acts.js";
 import { Bulk } from "./bulk.js";
 import { Card } from "./card.js";
 import { partsOf, write } from "./dom.js";
@@ -80,6 +81,7 @@ class Desk {
         this.show();
       },
     });
+    this.acts = actsOf(this);
     this.listen();
   }
 
@@ -334,45 +336,13 @@ class Desk {
 
   // ---- deciding -----------------------------------------------------------------------------
 
-  decide(verdict, label = null, sample = this.queue.sample) {
-    if (this.ledger.isElsewhere || !this.card.mayDecide(sample)) return;
-    this.noteStep(this.ledger.decide([{ sample, verdict, label }]));
-    this.announce(this.describe(sample));
-    const { queue } = this;
-    this.go(sample === queue.sample ? queue.openFrom(queue.at + 1) : queue.at);
-  }
-
   /** The first step after a refusal makes the refusal go away once it is confirmed. */
   noteStep(uid) {
     this.clearsRefusal ??= uid;
   }
 
-  takeSuggestion() {
-    const { suggested_label: label } = this.queue.sample;
-    if (label === null) this.announce("There is no suggestion");
-    else this.decide("relabel", label);
-  }
-
-  takeRank(rank) {
-    const label = this.queue.sample.top_labels[rank];
-    if (label !== undefined) this.decide("relabel", label);
-  }
-
-  takeOther() {
-    const { sample } = this.queue;
-    if (!this.card.mayDecide(sample)) return;
-    this.picker.open({
-      title: "Which class is it?",
-      first: sample.top_labels,
-      onPick: (label) => this.decide("relabel", label, sample),
-    });
-  }
-
-  planOther() {
-    this.picker.open({
-      title: "Which class are the marked ones?",
-      onPick: (label) => this.grid.plan(() => ({ verdict: "relabel", label })),
-    });
+  writeNote() {
+    if (this.queue.sample && !this.isPlots) this.notes.open(this.queue.sample);
   }
 
   undo() {
@@ -467,55 +437,7 @@ class Desk {
 
   /** Does what a key or a button asks for; `key` is the key, or the number of a class. */
   act(name, key) {
-    const { view } = this.root.dataset;
-    const own = view === "card" ? this.cardActs : view === "grid" ? this.gridActs : {};
-    (own[name] ?? this.acts[name])?.(key);
+    const own = this.acts[this.root.dataset.view] ?? {};
+    (own[name] ?? this.acts.everywhere[name])?.(key);
   }
-
-  acts = {
-    undo: () => this.undo(),
-    redo: () => this.redo(),
-    note: () => this.queue.sample && !this.isPlots && this.notes.open(this.queue.sample),
-    card: () => this.setMode("card"),
-    grid: () => this.setMode("grid"),
-    plots: () => this.setMode("plots"),
-    filter: () => this.session?.run && this.filters.open(),
-    bulk: () => this.session?.run && this.bulk.open(),
-    reviewer: () => this.session && this.reviewers.open(),
-    help: () => this.part.help.showModal(),
-    dismiss: () => (this.part.refusal.hidden = true),
-  };
-
-  cardActs = {
-    keep: () => this.decide("keep"),
-    suggestion: () => this.takeSuggestion(),
-    class: (number) => this.takeRank(Number(number) - 1),
-    other: () => this.takeOther(),
-    both: () => this.decide("both"),
-    exclude: () => this.decide("exclude"),
-    unsure: () => this.decide("unsure"),
-    step: (key) => this.step(key === "ArrowLeft" ? -1 : 1),
-    back: () => this.step(-1),
-    forward: () => this.step(1),
-    zoom: (key) => this.card.zoom.onKey(key),
-    history: () => (this.part.history.open = !this.part.history.open),
-  };
-
-  gridActs = {
-    confirm: () => this.ledger.isElsewhere || this.grid.confirm(),
-    mark: () => this.grid.toggle(this.queue.sample),
-    markAll: () => this.grid.toggleAll(),
-    suggestion: () => this.grid.planSuggestions(),
-    class: (number) => this.grid.planRank(Number(number) - 1),
-    other: () => this.planOther(),
-    both: () => this.grid.plan(() => ({ verdict: "both" })),
-    exclude: () => this.grid.plan(() => ({ verdict: "exclude" })),
-    unsure: () => this.grid.plan(() => ({ verdict: "unsure" })),
-    keep: () => this.grid.plan(() => ({ verdict: "keep" })),
-    move: (key) => this.grid.move(key, false),
-    range: (key) => this.grid.move(key.replace("Shift+", ""), true),
-    page: (key) => this.grid.turn(key === "PageUp" ? -1 : 1),
-    pageBack: () => this.grid.turn(-1),
-    pageForward: () => this.grid.turn(1),
-  };
 }

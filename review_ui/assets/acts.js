@@ -1,0 +1,54 @@
+/** What each key and each button does, by mode. An act gets the key, or the number of a class. */
+
+export function actsOf(desk) {
+  const { card, grid, ledger, part } = desk;
+  const both = { verdict: "both" };
+  const exclude = { verdict: "exclude" };
+  const unsure = { verdict: "unsure" };
+  return {
+    everywhere: {
+      undo: () => desk.undo(),
+      redo: () => desk.redo(),
+      note: () => desk.writeNote(),
+      card: () => desk.setMode("card"),
+      grid: () => desk.setMode("grid"),
+      plots: () => desk.setMode("plots"),
+      filter: () => desk.session?.run && desk.filters.open(),
+      bulk: () => desk.session?.run && desk.bulk.open(),
+      reviewer: () => desk.session && desk.reviewers.open(),
+      help: () => part.help.showModal(),
+      dismiss: () => (part.refusal.hidden = true),
+    },
+    card: {
+      keep: () => card.decide({ verdict: "keep" }),
+      suggestion: () => card.takeSuggestion(),
+      class: (number) => card.takeRank(Number(number) - 1),
+      other: () => card.takeOther(),
+      both: () => card.decide(both),
+      exclude: () => card.decide(exclude),
+      unsure: () => card.decide(unsure),
+      step: (key) => desk.step(key === "ArrowLeft" ? -1 : 1),
+      back: () => desk.step(-1),
+      forward: () => desk.step(1),
+      zoom: (key) => card.zoom.onKey(key),
+      history: () => (part.history.open = !part.history.open),
+    },
+    grid: {
+      confirm: () => ledger.isElsewhere || grid.confirm(),
+      mark: () => grid.toggle(desk.queue.sample),
+      markAll: () => grid.toggleAll(),
+      suggestion: () => grid.planSuggestions(),
+      class: (number) => grid.planRank(Number(number) - 1),
+      other: () => grid.planOther(),
+      both: () => grid.plan(() => both),
+      exclude: () => grid.plan(() => exclude),
+      unsure: () => grid.plan(() => unsure),
+      keep: () => grid.plan(() => ({ verdict: "keep" })),
+      move: (key) => grid.move(key, false),
+      range: (key) => grid.move(key.replace("Shift+", ""), true),
+      page: (key) => grid.turn(key === "PageUp" ? -1 : 1),
+      pageBack: () => grid.turn(-1),
+      pageForward: () => grid.turn(1),
+    },
+  };
+}
