@@ -125,7 +125,7 @@ def _keep_exact(attention: Any) -> None:
         base.in_proj_weight.data, base.out_proj.base_layer.weight.data = attention.exact
 
     attention.register_forward_pre_hook(note)
-    attention.register_forward_hook(restore)
+    attention.register_forward_hook(restore, always_call=True)
 
 
 def _norms(clip: Clip, _settings: TrainingConfig) -> nn.Module:

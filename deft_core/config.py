@@ -184,9 +184,6 @@ class TrainingConfig(Config):
         "decoded only once.",
         is_advanced=True,
     )
-    is_compiled: bool = setting(
-        False, "Compile the model with torch.compile first; pays on long runs.", is_advanced=True
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +220,9 @@ class Phase1Config(TrainingConfig):
         minimum=1,
         is_advanced=True,
     )
+    is_compiled: bool = setting(
+        False, "Compile the model with torch.compile first; pays on long runs.", is_advanced=True
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,6 +246,14 @@ class Phase2Config(TrainingConfig):
     has_baseline: bool = setting(
         True, "Also train on the given labels, to show what the curated set is worth."
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.image_side == "none" and self.head == "text":
+            raise ConfigError(
+                'With image_side "none" and head "text" nothing is left to learn.',
+                "Choose another image_side, or the linear head.",
+            )
 
 
 DEMO_MODEL = f"local-dir:{DATA / 'demo-clip'}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -83,7 +84,6 @@ class ImageLoader:
         self._seed = seed
         self._device = device
         self._order = _Order(self.n_images, batch_size=batch_size, seed=seed, share=share)
-        self._squares = squares
         self._loader = DataLoader(
             _Images(root, file_names, image_size=image_size, squares=squares, places=places),
             batch_sampler=self._order,
@@ -115,8 +115,6 @@ class ImageLoader:
                 rows.to(self._device, non_blocking=True),
                 n_in_all,
             )
-        if self._squares:
-            self._squares.keep()
 
 
 def n_cores() -> int:
@@ -221,7 +219,8 @@ class _Images(Dataset[tuple[int, np.ndarray | str]]):
             return row, error.message
         square = np.asarray(centre_square(picture, self._size))
         if self._squares:
-            self._squares.write(place, square)
+            with suppress(OSError):  # A full disk only means that it is decoded again.
+                self._squares.write(place, square)
         return row, square
 
 

@@ -22,10 +22,19 @@ from torch import Tensor, nn
 from deft_core import checkpoint, clip, evidence, losses
 from deft_core.config import Phase1Config
 from deft_core.detector import Detector, DualLogits, PromptsAlone
+from deft_core.errors import RunError
 from deft_core.loading import Batch, FeatureLoader, ImageLoader
 from deft_core.run_folder import Progress, RunFolder
 from deft_core.scores import Columns, ScoreWriter, score_columns, trace_table
-from deft_core.training import Engine, Loader, Meter, Training, open_images
+from deft_core.training import (
+    NO_IMAGES,
+    WHERE_IS_IT,
+    Engine,
+    Loader,
+    Meter,
+    Training,
+    open_images,
+)
 
 DRAWS = 2
 """Keeps the draws of wrong classes apart from what the loader draws for the same epoch."""
@@ -57,7 +66,9 @@ def run(folder: RunFolder) -> Iterator[Progress]:
     if not engine.is_first:
         return
     table = scores.table(samples, traces=detection.traces)
-    is_clean = table["p_clean"].to_numpy() > 0.5
+    if len(table) == 0:
+        raise RunError(NO_IMAGES, WHERE_IS_IT)
+    is_clean = table["is_clean"].to_numpy()
     folder.write_table("scores.parquet", table)
     folder.write_table("traces.parquet", trace_table(samples, detection.traces))
     yield Progress(stage="finding neighbours", done=1, total=1, fraction=1.0)
@@ -283,10 +294,17 @@ class Detection:
 
     def _columns(self, rows: Int[Tensor, " batch"], logits: DualLogits) -> Columns:
         given, scale = self._given[rows], self._detector.clip.logit_scale
+        selected = losses.is_selected(
+            logits.pos,
+            logits.neg,
+            given,
+            must_be_likeliest=self._settings.recipe == "real-noise",
+        )
         return score_columns(
             rows.cpu().numpy(),
             given.cpu().numpy(),
             p_clean=losses.p_clean(logits.pos, logits.neg, given).cpu().numpy(),
+            is_clean=selected.cpu().numpy(),
             pos_sims=(logits.pos / scale).cpu().numpy(),
             neg_sims=(logits.neg / scale).cpu().numpy(),
         )

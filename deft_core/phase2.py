@@ -85,6 +85,7 @@ def run(folder: RunFolder) -> Iterator[Progress]:
         on_given = yield from adapt.fine_tune(train, "given_label", stage="on the given labels")
         baseline = yield from adapt.test(on_given, test)
         del on_given
+        adapt.engine.release()
     on_curated = yield from adapt.fine_tune(curated, "curated_label", stage="on the curated set")
     result = yield from adapt.test(on_curated, test)
     predictions = yield from adapt.predict(on_curated, train)

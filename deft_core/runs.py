@@ -37,6 +37,7 @@ SCORES_SCHEMA = pa.schema(
     [
         ("sample_id", pa.int32()),
         ("p_clean", pa.float32()),
+        ("is_clean", pa.bool_()),
         ("pos_sim", pa.float32()),
         ("neg_sim", pa.float32()),
         ("margin", pa.float32()),
@@ -198,6 +199,11 @@ class Runs:
         current = self._store.current_run()
         if kind == "phase2" and current is None:
             raise RunError("Phase 2 needs the scores of phase 1.", "Run phase 1 first.")
+        if not dataset.n_by_split.get("train"):
+            raise RunError(
+                "This data set has no training images.",
+                'Ingest it again with the split "train" for the images to learn from.',
+            )
         n_before = current.round if current else 0
         config = {
             "kind": kind,
@@ -297,7 +303,7 @@ def _launched(program: Sequence[str], *, settings: Mapping[str, Any]) -> Sequenc
     python, *rest = program
     # Its option --cpu would start a single process; which device each works on the run knows.
     options = ["--multi_gpu", "--num_processes", str(n_processes), "--num_machines", "1"]
-    options += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+    options += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     return [python, "-m", "accelerate.commands.launch", *options, *rest]
 
 
@@ -317,6 +323,8 @@ def execute(
         raise RunError(
             f"{folder.run_id} is {state} in process {other.pid}.", "Wait for it, or cancel it."
         )
+    if other is None:
+        folder.write_json("proc.json", {"pid": os.getpid()})
     with _terminations() as is_told_to_stop:
         folder.set_status("running")
         try:
@@ -449,7 +457,6 @@ def _queue_scores(folder: RunFolder) -> pa.Table:
         np.searchsorted(samples["sample_id"].to_numpy(), sample_id)
     ]
     suggested = selection.suggested_labels(scores["predicted_label"].to_numpy(), given=given)
-    scores = scores.append_column("is_clean", pa.array(selection.is_clean(p_clean)))
     scores = scores.append_column(
         "suggested_label", pa.array(suggested, pa.int32(), mask=suggested == NO_LABEL)
     )

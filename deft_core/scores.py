@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from deft_core.run_folder import RunFolder
 
@@ -26,6 +26,7 @@ def score_columns(
     given: Int[np.ndarray, " batch"],
     *,
     p_clean: Float[np.ndarray, " batch"],
+    is_clean: Bool[np.ndarray, " batch"],
     pos_sims: Float[np.ndarray, "batch n_cls"],
     neg_sims: Float[np.ndarray, "batch n_cls"],
 ) -> Columns:
@@ -38,6 +39,7 @@ def score_columns(
     return {
         "row": rows,
         "p_clean": p_clean,
+        "is_clean": is_clean,
         "pos_sim": pos_sim,
         "neg_sim": neg_sims[n, given],
         "margin": pos_sim - pos_sims[n, rival],

@@ -13,18 +13,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-CLEAN_THRESHOLD = 0.5
 NO_LABEL = -1
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
 Strings = NDArray[Any]
-
-
-def is_clean(p_clean: Floats) -> Bools:
-    """Which samples phase 1 believes: `p_clean > 0.5`. A sample without a score is not clean."""
-    return p_clean > CLEAN_THRESHOLD
 
 
 def suggested_labels(predicted: Ints, *, given: Ints) -> Ints:
@@ -46,14 +40,14 @@ def final_labels(given: Ints, *, reviewed: Ints, verdict: Strings) -> Ints:
 
 
 def curated_labels(
-    given: Ints, *, reviewed: Ints, verdict: Strings, p_clean: Floats, is_train: Bools
+    given: Ints, *, reviewed: Ints, verdict: Strings, is_clean: Bools, is_train: Bools
 ) -> Ints:
     """The label with which each sample enters the curated set, `NO_LABEL` where it stays out.
 
     Only training samples enter, for it is what phase 2 trains on. A decision always counts; an
     undecided sample enters with its given label iff it is clean.
     """
-    is_trusted = (verdict != "") | is_clean(p_clean)
+    is_trusted = (verdict != "") | is_clean
     final = final_labels(given, reviewed=reviewed, verdict=verdict)
     return np.where(is_train & is_trusted, final, NO_LABEL)
 
@@ -77,7 +71,7 @@ def curated_set(samples: pa.Table) -> CuratedSet:
             given,
             reviewed=reviewed,
             verdict=verdict,
-            p_clean=samples["p_clean"].to_numpy(),
+            is_clean=samples["is_clean"].fill_null(False).to_numpy(),
             is_train=samples["split"].to_numpy() == "train",
         ),
     )

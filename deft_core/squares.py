@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import zlib
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 MOST_OF_FREE_DISK = 0.5
-WRITTEN = b"\1"
+N_CHECK = 4
 
 
-def open_squares(
-    folder: Path, digests: Sequence[str], *, size: int, is_first: bool
-) -> Squares | None:
+def open_squares(folder: Path, digests: Sequence[str], *, size: int) -> Squares | None:
     """The squares of the images with these digests; None if they took most of the free disk."""
     folder.mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
@@ -31,31 +29,24 @@ def open_squares(
     n_bytes = len(digests) * size**2 * 3
     if not path.exists() and n_bytes > MOST_OF_FREE_DISK * shutil.disk_usage(folder).free:
         return None
-    return Squares(path, n=len(digests), size=size, is_first=is_first)
+    return Squares(path, size=size)
 
 
 class Squares:
-    """`n` squares of `size` by `size` RGB bytes and, for each, whether it has been written.
+    """Squares of `size` by `size` RGB bytes, each with a checksum.
 
-    A file that is being filled has a temporary name, and takes its own with `keep`: after a crash
-    of the machine nothing half-written can be taken for an image. Of several processes that fill
-    one file, the one with `is_first` opens it before the others.
+    What was written in part, by a process that was killed or on a machine that lost its power, has
+    a wrong checksum and counts as not written. Any number of processes may read and write.
     """
 
-    def __init__(self, path: Path, *, n: int, size: int, is_first: bool = True) -> None:
+    def __init__(self, path: Path, *, size: int) -> None:
         self._path = path
         self._shape = (size, size, 3)
         self._n_bytes = size * size * 3
-        self._flags_at = n * self._n_bytes
-        self._is_kept = path.exists()
-        self._partial = path.with_name(f"{path.name}.part")
-        begins = is_first and not self._is_kept
-        self._file = os.open(
-            path if self._is_kept else self._partial,
-            os.O_RDWR | (os.O_CREAT | os.O_TRUNC if begins else 0),
-            0o644,
-        )
-        os.truncate(self._file, self._flags_at + n)
+        self._open()
+
+    def _open(self) -> None:
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_file"}
@@ -63,23 +54,22 @@ class Squares:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A worker that is not forked, as on macOS, opens the file itself."""
         vars(self).update(state)
-        self._file = os.open(self._path if self._path.exists() else self._partial, os.O_RDWR)
+        self._open()
 
     def read(self, place: int) -> UInt8[np.ndarray, "size size 3"] | None:
-        """The square at a place, or None while it has not been written."""
-        if os.pread(self._file, 1, self._flags_at + place) != WRITTEN:
+        """The square at a place, or None while it has not been written whole."""
+        length = self._n_bytes + N_CHECK
+        record = os.pread(self._file, length, place * length)
+        pixels, check = record[: self._n_bytes], record[self._n_bytes :]
+        if len(record) < length or _checksum(pixels) != check:
             return None
-        data = os.pread(self._file, self._n_bytes, place * self._n_bytes)
-        return np.frombuffer(data, np.uint8).reshape(self._shape)
+        return np.frombuffer(pixels, np.uint8).reshape(self._shape)
 
     def write(self, place: int, square: UInt8[np.ndarray, "size size 3"]) -> None:
-        os.pwrite(self._file, square.tobytes(), place * self._n_bytes)
-        os.pwrite(self._file, WRITTEN, self._flags_at + place)
+        pixels = square.tobytes()
+        record = pixels + _checksum(pixels)
+        os.pwrite(self._file, record, place * len(record))
 
-    def keep(self) -> None:
-        """What has been written lasts beyond this run."""
-        os.fsync(self._file)
-        if not self._is_kept:
-            with suppress(FileNotFoundError):  # Another process of this run has kept it already.
-                self._partial.replace(self._path)
-            self._is_kept = True
+
+def _checksum(pixels: bytes) -> bytes:
+    return zlib.crc32(pixels).to_bytes(N_CHECK, "little")

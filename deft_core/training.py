@@ -25,6 +25,8 @@ from deft_core.run_folder import Progress, RunFolder
 from deft_core.squares import open_squares
 
 REPORT_EVERY_SECONDS = 0.5
+NO_IMAGES = "None of the training images can be read."
+WHERE_IS_IT = "Is the folder of the data set still where it was ingested from?"
 MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 T = TypeVar("T")
@@ -58,7 +60,7 @@ def find_precision(name: str, device: torch.device) -> str:
         return name
     if device.type != "cuda":
         return "fp32"
-    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
 class Engine:
@@ -82,6 +84,10 @@ class Engine:
         """Part from the other processes."""
         self._accelerator.end_training()
 
+    def release(self) -> None:
+        """Let go of everything prepared so far, so that its memory is free."""
+        self._accelerator.free_memory()
+
     def prepare(self, *parts: Any) -> Any:
         """A module or an optimiser as this process has to call it."""
         return self._accelerator.prepare(*parts)
@@ -104,10 +110,6 @@ class Engine:
     def without_exchange(self, module: nn.Module) -> AbstractContextManager[None]:
         """A block whose gradients stay with this process until the next one outside of it."""
         return self._accelerator.no_sync(module)
-
-    def first_before_others(self) -> AbstractContextManager[None]:
-        """A block that the first process has left before the others enter it."""
-        return self._accelerator.main_process_first()
 
     def total(self, value: Tensor) -> Tensor:
         """The sum over all processes."""
@@ -169,13 +171,7 @@ def open_images(
     task, every = folder.config(), folder.samples()
     squares = None
     if settings.keeps_squares:
-        with engine.first_before_others():
-            squares = open_squares(
-                Path(task["cache"]),
-                every["sha256"].to_pylist(),
-                size=image_size,
-                is_first=engine.is_first,
-            )
+        squares = open_squares(Path(task["cache"]), every["sha256"].to_pylist(), size=image_size)
     return ImageLoader(
         Path(task["root"]),
         samples["file_name"].to_pylist(),
@@ -295,10 +291,7 @@ class Training:
                     loss=_finite(sum_of_losses / n_seen, number),
                 )
         if self._engine.total(n_readable) == 0:
-            raise RunError(
-                "None of the training images can be read.",
-                "Is the folder of the data set still where it was ingested from?",
-            )
+            raise RunError(NO_IMAGES, WHERE_IS_IT)
         _finite(sum_of_losses, number)
 
     def step(self, batch: Batch, *, epoch: int) -> Float[Tensor, ""]:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 
 from deft_core import clip
+from deft_core.errors import DataError
 from deft_core.loading import ImageLoader
 from deft_core.prompts import PHOTO
 from deft_core.run_folder import writing_whole
@@ -50,11 +51,16 @@ def preview(
     with torch.no_grad():
         text = encoder.encode_text([PHOTO.format(prompt) for prompt in prompts]).cpu().numpy()
     is_readable = ~np.isnan(features[:, 0])
+    if not is_readable.any():
+        raise DataError(
+            f"None of the images in {root} can be read.",
+            "Is the folder of the data set still where it was ingested from?",
+        )
     labels = given[is_readable]
     is_hit = (features[is_readable] @ text.T).argmax(axis=1) == labels
     return ZeroShot(
         n=len(labels),
-        accuracy=float(is_hit.mean()) if len(labels) else 0.0,
+        accuracy=float(is_hit.mean()),
         by_class={int(label): float(is_hit[labels == label].mean()) for label in np.unique(labels)},
     )
 
@@ -82,6 +88,8 @@ def _features(
     features = np.full((len(file_names), parts[0][1].shape[1]), np.nan, np.float32)
     for rows, encoded in parts:
         features[rows] = encoded
+    if loader.unreadable:
+        return features
     path.parent.mkdir(parents=True, exist_ok=True)
     with writing_whole(path) as temporary, temporary.open("wb") as file:
         np.save(file, features)

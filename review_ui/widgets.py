@@ -152,8 +152,10 @@ class SettingsForm:
         return self._type.from_json(dict(zip(self._fields, values, strict=True)))
 
     def values(self, settings: Mapping[str, Any]) -> list[Any]:
-        """What the inputs show for these settings."""
-        return [settings[name] for name in self._fields]
+        """What the inputs show for these settings, which an older version may have saved."""
+        known = {name: value for name, value in settings.items() if name in self._fields}
+        complete = self._type.from_json(known).to_json()
+        return [complete[name] for name in self._fields]
 
     def values_for_model(self, model: str, *, pretrained: str) -> list[Any]:
         """The first preset that uses this model, or the first of all, with this model."""

@@ -112,7 +112,7 @@ def add_scores(
             "margin": pa.array([0.1] * n, pa.float32()),
             "mean_gap": pa.array([1.0] * n, pa.float32()),
             "mean_margin": pa.array([1.0] * n, pa.float32()),
-            "is_clean": selection.is_clean(np.array(p_clean, dtype=np.float32)),
+            "is_clean": np.array(p_clean, dtype=np.float32) > 0.5,
             "predicted_label": pa.array(chosen, pa.int32()),
             "predicted_pos_sim": pa.array([0.4] * n, pa.float32()),
             "predicted_neg_sim": pa.array([0.1] * n, pa.float32()),

@@ -54,6 +54,7 @@ def write_results(folder: RunFolder, *, is_bad: bool) -> None:
     scores = {
         "sample_id": samples["sample_id"],
         "p_clean": (np.arange(n) / n + (2 if is_bad else 0)).astype(np.float32),
+        "is_clean": np.arange(n) / n > 0.5,
         "pos_sim": sims,
         "neg_sim": sims,
         "margin": sims,

@@ -65,3 +65,8 @@ def test_the_application_keeps_its_data_in_one_place_whatever_the_current_folder
     )
 
     assert printed.stdout.strip() == str(ROOT / "data" / "demo-workspace")
+
+
+def test_a_phase_2_in_which_nothing_learns_is_refused() -> None:
+    with pytest.raises(ConfigError, match="nothing is left to learn"):
+        Phase2Config(image_side="none", head="text")

@@ -311,7 +311,7 @@ def test_centre_square_cuts_the_longer_side() -> None:
 
 
 def test_after_the_first_pass_no_image_is_decoded_again(pictures: Path, tmp_path: Path) -> None:
-    kept = Squares(tmp_path / "squares", n=N, size=8)
+    kept = Squares(tmp_path / "squares", size=8)
     loader = load(pictures, squares=kept)
     before = images_of(loader.in_order())
     shuffled = images_of(loader.shuffled(1))
@@ -325,7 +325,7 @@ def test_after_the_first_pass_no_image_is_decoded_again(pictures: Path, tmp_path
 
 
 def reopened(folder: Path) -> Squares:
-    return Squares(folder / "squares", n=N, size=8)
+    return Squares(folder / "squares", size=8)
 
 
 def assert_same(images: dict[int, Tensor], expected: dict[int, Tensor]) -> None:

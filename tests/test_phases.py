@@ -393,6 +393,23 @@ def assert_same_results(mine: RunFolder, other: RunFolder) -> None:
 # --- phase 2
 
 
+def test_the_recipe_for_real_noise_selects_the_likeliest_label_only(
+    data: Path, make_run: Callable[..., RunFolder]
+) -> None:
+    folder = make_run("phase1", phase1_settings(data, recipe="real-noise"))
+
+    list(phase1.run(folder))
+
+    scores = folder.read_table("scores.parquet").to_pylist()
+    for row in scores:
+        gaps = np.array(row["top_pos_sims"]) - np.array(row["top_neg_sims"])
+        likeliest = row["top_labels"][int(gaps.argmax())]
+        is_likeliest = likeliest == [0, 1, 2][(row["sample_id"] - 100) % 3]
+        assert row["is_clean"] == (row["p_clean"] > 0.5 and is_likeliest)
+    report = folder.read_json("report.json")
+    assert report["n_flagged"] == sum(not row["is_clean"] for row in scores)
+
+
 def test_phase_2_tests_the_curated_set_beside_the_given_labels(
     data: Path, make_run: Callable[..., RunFolder]
 ) -> None:

@@ -63,9 +63,9 @@ def test_prompts_are_read_from_a_table(tmp_path: Path) -> None:
 
 def test_a_preview_agrees_with_the_model_and_encodes_the_images_once(tmp_path: Path) -> None:
     model = f"local-dir:{write_tiny_clip(tmp_path / 'model')}"
-    names = [f"{i}.png" for i in range(6)]
+    names = [f"{i}.png" for i in range(5)]
     random = np.random.default_rng(0)
-    for name in names[:5]:
+    for name in names:
         Image.fromarray(random.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(tmp_path / name)
 
     def look(*prompts: str, given: list[int]) -> zero_shot.ZeroShot:
@@ -80,15 +80,15 @@ def test_a_preview_agrees_with_the_model_and_encodes_the_images_once(tmp_path: P
         )
 
     encoder = clip.load(model)
-    pixels = np.stack([np.asarray(Image.open(tmp_path / name)) for name in names[:5]])
+    pixels = np.stack([np.asarray(Image.open(tmp_path / name)) for name in names])
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
     text = encoder.encode_text(["a photo of a cat.", "a photo of a dog."])
     nearest = (encoder.encode_image(images) @ text.T).argmax(dim=1).tolist()
 
-    found = look("cat", "dog", given=[*nearest, 0])
-    for name in names[:5]:
+    found = look("cat", "dog", given=nearest)
+    for name in names:
         (tmp_path / name).unlink()
-    swapped = look("dog", "cat", given=[*nearest, 0])
+    swapped = look("dog", "cat", given=nearest)
 
     assert (found.n, found.accuracy) == (5, 1.0)
     assert swapped.accuracy == 0.0

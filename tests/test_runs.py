@@ -477,6 +477,13 @@ def test_start__needs_a_data_set(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_start__needs_training_images(tmp_path: Path) -> None:
+    with make_store([0, 1], splits=["test", "test"]) as store:
+        runs = Runs(tmp_path / "runs", store=store, cache=tmp_path / "cache", program=PROGRAM)
+        with pytest.raises(RunError, match="no training images"):
+            runs.start("phase1", Phase1Config())
+
+
 def test_start__phase2_needs_scores(runs: Runs, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="Phase 2 needs the scores of phase 1"):
         runs.start("phase2", Phase2Config())

@@ -22,6 +22,7 @@ def columns(
         np.array(rows),
         np.array(given),
         p_clean=np.array(rows, np.float32) / 10,
+        is_clean=np.array(rows) > 5,
         pos_sims=np.array(pos, np.float32),
         neg_sims=np.array(neg, np.float32),
     )
@@ -37,6 +38,7 @@ def scored(rows: list[int]) -> tuple[Columns, np.ndarray]:
         np.array(rows, np.int64),
         np.ones(n, np.int64),
         p_clean=np.array(rows, np.float32) / 10,
+        is_clean=np.array(rows) > 5,
         pos_sims=sims,
         neg_sims=-sims,
     )

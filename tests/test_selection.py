@@ -9,18 +9,6 @@ from hypothesis import strategies as st
 from deft_core import selection
 from deft_core.selection import NO_LABEL
 
-NAN = float("nan")
-
-
-def test_is_clean__above_a_half_only() -> None:
-    assert selection.is_clean(np.array([0.0, 0.5, 0.500001, 1.0, NAN])).tolist() == [
-        False,
-        False,
-        True,
-        True,
-        False,
-    ]
-
 
 def test_suggested_labels__none_where_the_model_agrees() -> None:
     suggested = selection.suggested_labels(np.array([1, 2, 0]), given=np.array([1, 0, 0]))
@@ -36,19 +24,18 @@ def test_queue_order__most_suspect_first_and_ties_by_id() -> None:
 
 def test_curated_labels__every_rule() -> None:
     rows = [
-        # verdict, given, reviewed, p_clean, is_train -> final, curated
-        ("", 1, NO_LABEL, 0.9, True, 1, 1),
-        ("", 1, NO_LABEL, 0.5, True, 1, NO_LABEL),
-        ("", 1, NO_LABEL, NAN, True, 1, NO_LABEL),
-        ("", 1, NO_LABEL, NAN, False, 1, NO_LABEL),
-        ("keep", 1, 1, 0.1, True, 1, 1),
-        ("relabel", 1, 2, 0.9, True, 2, 2),
-        ("relabel", 1, 2, NAN, False, 2, NO_LABEL),
-        ("both", 1, NO_LABEL, 0.9, True, NO_LABEL, NO_LABEL),
-        ("exclude", 1, NO_LABEL, 0.9, True, NO_LABEL, NO_LABEL),
-        ("unsure", 1, NO_LABEL, NAN, False, NO_LABEL, NO_LABEL),
+        # verdict, given, reviewed, is_clean, is_train -> final, curated
+        ("", 1, NO_LABEL, True, True, 1, 1),
+        ("", 1, NO_LABEL, False, True, 1, NO_LABEL),
+        ("", 1, NO_LABEL, False, False, 1, NO_LABEL),
+        ("keep", 1, 1, False, True, 1, 1),
+        ("relabel", 1, 2, True, True, 2, 2),
+        ("relabel", 1, 2, False, False, 2, NO_LABEL),
+        ("both", 1, NO_LABEL, True, True, NO_LABEL, NO_LABEL),
+        ("exclude", 1, NO_LABEL, True, True, NO_LABEL, NO_LABEL),
+        ("unsure", 1, NO_LABEL, False, False, NO_LABEL, NO_LABEL),
     ]
-    verdict, given, reviewed, p_clean, is_train, final, curated = map(
+    verdict, given, reviewed, is_clean, is_train, final, curated = map(
         np.array, zip(*rows, strict=True)
     )
 
@@ -57,7 +44,7 @@ def test_curated_labels__every_rule() -> None:
     )
     assert (
         selection.curated_labels(
-            given, reviewed=reviewed, verdict=verdict, p_clean=p_clean, is_train=is_train
+            given, reviewed=reviewed, verdict=verdict, is_clean=is_clean, is_train=is_train
         ).tolist()
         == curated.tolist()
     )

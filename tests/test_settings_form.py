@@ -17,6 +17,14 @@ def test_a_preset_is_chosen_only_while_all_its_values_are(name: str) -> None:
     assert form.preset_of(form.values({**settings, "epochs": 77})) is None
 
 
+def test_settings_that_another_version_saved_are_completed() -> None:
+    form = SettingsForm(Phase1Config)
+
+    shown = form.values({"epochs": 3, "model": DEMO_MODEL, "a_setting_of_old": 1})
+
+    assert shown == form.values(Phase1Config(epochs=3, model=DEMO_MODEL).to_json())
+
+
 def test_a_first_phase_2_takes_the_model_of_phase_1() -> None:
     form = SettingsForm(Phase2Config)
 

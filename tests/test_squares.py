@@ -18,10 +18,8 @@ def square(level: int, *, size: int = 4) -> np.ndarray:
     return (np.arange(size * size * 3, dtype=np.uint8) + level).reshape(size, size, 3)
 
 
-def opened(
-    folder: Path, digests: list[str] = DIGESTS, *, size: int = 4, is_first: bool = True
-) -> Squares:
-    squares = open_squares(folder, digests, size=size, is_first=is_first)
+def opened(folder: Path, digests: list[str] = DIGESTS, *, size: int = 4) -> Squares:
+    squares = open_squares(folder, digests, size=size)
     assert squares is not None
     return squares
 
@@ -44,46 +42,36 @@ def test_what_was_not_written_is_none(tmp_path: Path) -> None:
     assert squares.read(2) is None
 
 
-def test_kept_squares_are_there_for_the_next_run(tmp_path: Path) -> None:
-    squares = opened(tmp_path)
-    squares.write(1, square(5))
-    squares.keep()
-
-    again = opened(tmp_path)
-
-    np.testing.assert_array_equal(again.read(1), square(5))
-    assert again.read(0) is None
-
-
-def test_more_can_be_written_to_kept_squares(tmp_path: Path) -> None:
-    squares = opened(tmp_path)
-    squares.write(1, square(5))
-    squares.keep()
-    opened(tmp_path).write(2, square(6))
-
-    np.testing.assert_array_equal(opened(tmp_path).read(1), square(5))
-    np.testing.assert_array_equal(opened(tmp_path).read(2), square(6))
-
-
-def test_squares_that_were_not_kept_are_not_trusted(tmp_path: Path) -> None:
-    opened(tmp_path).write(1, square(5))
-    assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
-
-    assert opened(tmp_path).read(1) is None
-
-
-def test_a_second_process_works_on_the_squares_of_the_first(tmp_path: Path) -> None:
-    first = opened(tmp_path)
-    second = opened(tmp_path, is_first=False)
-
+def test_squares_are_there_for_the_next_run_and_for_another_process(tmp_path: Path) -> None:
+    first, second = opened(tmp_path), opened(tmp_path)
     first.write(0, square(1))
     second.write(1, square(2))
 
+    again = opened(tmp_path)
+
+    np.testing.assert_array_equal(again.read(0), square(1))
     np.testing.assert_array_equal(first.read(1), square(2))
-    np.testing.assert_array_equal(second.read(0), square(1))
-    first.keep()
-    second.keep()
-    np.testing.assert_array_equal(opened(tmp_path).read(1), square(2))
+    assert again.read(2) is None
+
+
+def test_a_square_that_was_written_in_part_is_not_trusted(tmp_path: Path) -> None:
+    squares = opened(tmp_path)
+    squares.write(1, square(5))
+    (file,) = tmp_path.iterdir()
+    record = file.stat().st_size // 2
+    with file.open("r+b") as opened_file:
+        opened_file.seek(record + 40)
+        opened_file.write(bytes(8))
+
+    assert squares.read(1) is None
+
+
+def test_a_black_square_can_be_told_from_none(tmp_path: Path) -> None:
+    squares = opened(tmp_path)
+    squares.write(1, np.zeros((4, 4, 3), dtype=np.uint8))
+
+    assert squares.read(0) is None
+    assert squares.read(1) is not None
 
 
 def test_workers_that_are_not_forked_share_the_squares(tmp_path: Path) -> None:
@@ -109,14 +97,13 @@ def test_squares_that_would_fill_the_disk_are_refused(tmp_path: Path) -> None:
     size = 1024
     n = shutil.disk_usage(tmp_path).free // (size**2 * 3) + 1
 
-    assert open_squares(tmp_path, ["a"] * n, size=size, is_first=True) is None
+    assert open_squares(tmp_path, ["a"] * n, size=size) is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_squares_of_other_images_or_of_another_size_are_others(tmp_path: Path) -> None:
     squares = opened(tmp_path)
     squares.write(1, square(5))
-    squares.keep()
 
     assert opened(tmp_path, [DIGESTS[0], DIGESTS[2], DIGESTS[1]]).read(1) is None
     assert opened(tmp_path, size=2).read(1) is None

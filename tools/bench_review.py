@@ -172,7 +172,7 @@ def filled_workspace(folder: Path, *, n_samples: int) -> Path:
         "p_clean": p_clean,
         "pos_sim": sims[:, 0],
         "neg_sim": sims[:, 1],
-        "is_clean": selection.is_clean(p_clean),
+        "is_clean": p_clean > 0.5,
         "predicted_label": top[:, 0],
         "predicted_pos_sim": sims[:, 0],
         "predicted_neg_sim": sims[:, 1],
