@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -179,6 +180,26 @@ def test_a_copy_opens_as_the_store_it_was(path: Path) -> None:
         assert copied.verify().is_sound
         assert verdicts(copied) == {0: ("relabel", 2)}
         assert copied.samples().num_rows == 4
+
+
+def test_a_copy_holds_whole_groups_while_others_write(path: Path) -> None:
+    with Store(path, idle_seconds=0.01) as store, ThreadPoolExecutor(3) as pool:
+
+        def write(number: int) -> None:
+            rows = [(f"{number}-{i}", f"{number}", i, "keep", None) for i in range(4)]
+            decide(store, *rows, reviewer=f"reviewer {number}")
+
+        writes = [pool.submit(write, number) for number in range(30)]
+        copies = [pool.submit(store.copy, name=f"{number}.duckdb") for number in range(3)]
+        for one in writes:
+            one.result()
+        paths = [one.result() for one in copies]
+        assert store.verify().is_sound
+
+    for copy in paths:
+        with Store(copy) as copied:
+            assert (copied.log.n_events() - 4) % 4 == 0
+            assert copied.verify().is_sound
 
 
 def test_a_copy_beside_the_journal_gets_what_came_later(path: Path) -> None:

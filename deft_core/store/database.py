@@ -27,6 +27,7 @@ class Database:
     def __init__(self, path: Path | str, *, idle_seconds: float = IDLE_SECONDS) -> None:
         self.path = path
         self.lock = threading.RLock()
+        self._copying = threading.Lock()
         self._connection = connect(path)
         try:
             migrate(self._connection, path=path)
@@ -60,8 +61,9 @@ class Database:
             self._connection.execute("checkpoint")
 
     def copy(self, *, name: str) -> Path:
-        """A copy of the file in the backup folder, during which nobody writes."""
-        with self.lock:
+        """A copy of the file in the backup folder, as it was when the copying began; others may go
+        on reading and writing."""
+        with self._copying:
             return copy_to_backup(self._connection, self.path, name=name)
 
     def rows(self, sql: str, **parameters: Any) -> list[dict[str, Any]]:
