@@ -50,7 +50,7 @@ function cellButton(cell, { words, name, most, onPick }) {
   const button = makeButton(text, () => onPick(filterOf(cell)), "desk-cell");
   button.classList.toggle("desk-cell-due", isDue);
   button.style.setProperty("--heat", Math.sqrt(cell.n_undecided / most));
-  const says = `${name(cell.given)}, suggested ${words(keyOf(cell))}: ${counted(cell.n_undecided)} suspects to decide, ${counted(cell.n_flagged)} flagged, ${counted(cell.n)} in all`;
+  const says = `${name(cell.given)}, suggested ${words(keyOf(cell))}: to decide ${counted(cell.n_undecided)}, flagged ${counted(cell.n_flagged)}, in all ${counted(cell.n)}`;
   button.title = says;
   button.setAttribute("aria-label", says);
   return button;

@@ -94,8 +94,8 @@ function nameOf({ key, shiftKey }) {
 export function listKeys(element) {
   const groups = [
     ["One image", CARD],
-    ["Grid", GRID],
     ["Everywhere", EVERYWHERE],
+    ["Grid", GRID],
   ];
   element.replaceChildren(
     ...groups.map(([title, entries]) => {

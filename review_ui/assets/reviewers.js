@@ -4,6 +4,7 @@ import { make, percent } from "./dom.js";
 import { keep, kept } from "./storage.js";
 
 const KEY = "review-reviewer";
+const MOST_RELEASED = 1000;
 const HEADINGS = ["reviewers", "both decided", "agreement", "kappa"];
 
 export class Reviewers {
@@ -22,12 +23,13 @@ export class Reviewers {
     this.desk.button("reviewer").setAttribute("aria-label", `Reviewer: ${name}`);
   }
 
-  /** The images that the former reviewer had before him are free for others at once. */
+  /** The images that this page held for the former reviewer are free for others at once. */
   async changeName(onChange) {
     const name = this.part.reviewerInput.value.trim();
     if (!name || name === this.desk.session.reviewer) return;
     this.desk.view.keepLater.flush();
-    const released = this.desk.server.post("/leases", { release: "all" }).catch(() => {});
+    const release = this.desk.queue.samples.slice(-MOST_RELEASED).map((one) => one.sample_id);
+    const released = this.desk.server.post("/leases", { release }).catch(() => {});
     this.desk.server.reviewer = name;
     keep(KEY, name);
     await released;

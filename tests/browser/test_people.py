@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from deft_core.workspace import Workspace
 from tests.browser.conftest import (
     FILE_NAMES,
     N_FLAGGED,
@@ -20,6 +22,7 @@ from tests.browser.conftest import (
     press,
     wait_until_saved,
 )
+from tests.small_world import add_scores, write_image
 
 StartApp = Callable[..., App]
 BLOCKED_STORAGE = """
@@ -61,20 +64,19 @@ def test_a_name_is_kept_and_stands_beside_the_decision(app: App, page: Page) -> 
     assert app.decisions() == {0: ("both", None)}
 
 
-def test_two_reviewers_never_get_the_same_image(
-    app: App, page: Page, context: BrowserContext
-) -> None:
+def test_two_reviewers_never_get_the_same_image(app: App, page: Page, chromium: Browser) -> None:
     open_desk(page, app)
     call_oneself(page, "ann")
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
-    other = context.new_page()
-    open_desk(other, app)
-    call_oneself(other, "bob")
-    expect(other.get_by_role("heading", name="The rest is with other reviewers")).to_be_visible()
-    expect(other.locator(".desk-counts")).to_contain_text(f"{N_FLAGGED} with other reviewers")
-    page.bring_to_front()
-    press(page, "x")
-    wait_until_saved(page)
+    with chromium.new_context() as elsewhere:
+        other = elsewhere.new_page()
+        open_desk(other, app)
+        call_oneself(other, "bob")
+        expect(other.get_by_role("heading", name="The rest is with other")).to_be_visible()
+        expect(other.locator(".desk-counts")).to_contain_text(f"{N_FLAGGED} with other reviewers")
+        press(page, "x")
+        expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
+        wait_until_saved(page)
 
 
 def test_blind_double_review_shows_agreement_and_makes_disagreements(
@@ -184,3 +186,34 @@ def test_everything_is_said_to_a_screen_reader(app: App, page: Page) -> None:
     expect(tiles.get_by_role("option").nth(1)).to_have_attribute(
         "aria-label", re.compile("keeps its label$")
     )
+
+
+def test_names_of_any_kind_are_text_and_move_nothing(
+    tmp_path: Path, start_app: StartApp, page: Page
+) -> None:
+    names = ["a" * 300, "قطة‮ cat", "🐈 \"quoted' & <i>", "${1+1} {{1+1}}"]
+    root = tmp_path / "data"
+    files = [f"{name[:60]}{i}.png".replace("/", "") for i, name in enumerate(names)]
+    for seed, file in enumerate(files):
+        write_image(root / file, seed=seed)
+    with (root / "labels.csv").open("w", newline="", encoding="utf-8") as opened:
+        rows = csv.writer(opened)
+        rows.writerow(["file_name", "label"])
+        rows.writerows(zip(files, names, strict=True))
+    with Workspace.open(tmp_path / "workspace") as workspace:
+        workspace.ingest(root)
+        assert workspace.dataset is not None
+        classes = workspace.dataset.class_names
+        given = workspace.store.samples()["given_label"].to_pylist()
+        predicted = [(label + 1) % len(names) for label in given]
+        add_scores(workspace.store, [0.1, 0.2, 0.3, 0.4], predicted=predicted)
+    page.set_viewport_size({"width": 390, "height": 844})
+    open_desk(page, start_app(tmp_path / "workspace"))
+    for label, suggested in zip(given, predicted, strict=True):
+        expect(page.locator("[data-part=given]")).to_have_text(classes[label])
+        expect(page.locator("[data-part=suggested]")).to_have_text(classes[suggested])
+        page.keyboard.press("ArrowRight")
+    for key, view in (("g", ".desk-tile"), ("p", ".desk-matrix"), ("c", ".desk-stage")):
+        page.keyboard.press(key)
+        expect(page.locator(view).first).to_be_visible()
+        assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), key

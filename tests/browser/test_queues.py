@@ -105,7 +105,7 @@ def test_orders(app: App, page: Page) -> None:
 
 def test_a_cell_of_the_confusion_table_opens_its_queue(app: App, page: Page) -> None:
     page.keyboard.press("p")
-    cell = page.get_by_role("button", name=f"{CLASS_NAMES[2]}, suggested dog: 2 suspects")
+    cell = page.get_by_role("button", name=f"{CLASS_NAMES[2]}, suggested dog: to decide 2")
     cell.click()
     expect(page.locator(".desk-chips .desk-chip")).to_have_count(2)
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[2])
