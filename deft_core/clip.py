@@ -8,6 +8,7 @@ tower is open_clip's own Vision Transformer pass, because visual prompts live be
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -197,8 +198,10 @@ def load(model: str, pretrained: str = "") -> Clip:
     except (RuntimeError, ValueError, OSError, KeyError, TypeError, *WEIGHT_ERRORS) as error:
         raise ConfigError(
             f'The model "{model}" with weights "{pretrained}" could not be loaded: {error}',
-            "Weights come from the model hub once and are cached. Without a network, give the "
-            "path of a weights file instead of the tag, or a local-dir:FOLDER model.",
+            "Weights come from the model hub once and are cached; where there is a network, fetch "
+            f"them with: python -c \"import open_clip; open_clip.create_model('{model}', "
+            f"'{pretrained}')\". Without one, give the path of a weights file instead of the tag, "
+            "or a local-dir:FOLDER model.",
         ) from error
     check_towers(model, loaded)
     return Clip(loaded, tokenizer)
@@ -210,7 +213,15 @@ def needs_quick_gelu(model: str, pretrained: str) -> bool:
     open_clip only warns, and then runs them with another activation than they know.
     """
     weights = open_clip.get_pretrained_cfg(model, pretrained) or {}
-    return bool(weights.get("quick_gelu"))
+    return bool(weights.get("quick_gelu")) or _is_of_openai(pretrained)
+
+
+def _is_of_openai(pretrained: str) -> bool:
+    """Whether these are OpenAI's weights in a file: they came as TorchScript archives."""
+    if not zipfile.is_zipfile(pretrained):
+        return False
+    with zipfile.ZipFile(pretrained) as archive:
+        return any("/code/" in name for name in archive.namelist())
 
 
 def _check_exists(model: str, pretrained: str) -> None:
@@ -229,6 +240,7 @@ def _check_exists(model: str, pretrained: str) -> None:
             f'open_clip has no model named "{model}".',
             "Models that work: ViT-B-16, ViT-B-32, ViT-L-14, local-dir:FOLDER, hf-hub:NAME.",
         )
+    _check_architecture(model)
     tags = open_clip.list_pretrained_tags_by_model(model)
     if pretrained not in tags and not os.path.isfile(pretrained):  # noqa: PTH113
         raise ConfigError(
@@ -242,14 +254,25 @@ def check_towers(name: str, model: Any) -> None:
     tower = model.visual
     is_native = isinstance(model, open_clip.CLIP) and isinstance(tower, VisionTransformer)
     if not (is_native and tower.pool_type == "tok" and tower.attn_pool is None):
-        raise ConfigError(
-            f'The image tower of "{name}" is not a plain open_clip Vision Transformer.',
-            "Models that work: ViT-B-16, ViT-B-32, ViT-L-14.",
-        )
+        raise _refusal(name, "image tower", "a plain open_clip Vision Transformer")
     blocks = model.transformer.resblocks
     is_plain = all(type(block) is ResidualAttentionBlock for block in blocks)
     if model.attn_mask is None or model.text_pool_type != "argmax" or not is_plain:
-        raise ConfigError(
-            f'The text tower of "{name}" is not a plain causal transformer.',
-            "Models that work: ViT-B-16, ViT-B-32, ViT-L-14.",
-        )
+        raise _refusal(name, "text tower", "a plain causal transformer")
+
+
+def _check_architecture(name: str) -> None:
+    """ConfigError for a model whose towers cannot do, before its weights are fetched."""
+    config = open_clip.get_model_config(name)
+    vision = config["vision_cfg"]
+    if vision.get("timm_model_name") or isinstance(vision.get("layers"), list):
+        raise _refusal(name, "image tower", "a plain open_clip Vision Transformer")
+    if config.get("custom_text") or config["text_cfg"].get("hf_model_name"):
+        raise _refusal(name, "text tower", "a plain causal transformer")
+
+
+def _refusal(name: str, tower: str, expected: str) -> ConfigError:
+    return ConfigError(
+        f'The {tower} of "{name}" is not {expected}.',
+        "Models that work: ViT-B-16, ViT-B-32, ViT-L-14.",
+    )

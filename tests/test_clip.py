@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import open_clip
@@ -66,6 +67,28 @@ def test_weights_that_cannot_be_fetched_are_a_clear_error(
 def test_a_tower_without_transformer_blocks_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match='image tower of "RN50"'):
         clip.check_towers("RN50", open_clip.create_model("RN50", load_weights=False))
+
+
+@pytest.mark.parametrize(
+    ("name", "tower"),
+    [("RN50", "image"), ("ViT-B-16-SigLIP", "image"), ("roberta-ViT-B-32", "text")],
+)
+def test_a_model_that_cannot_do_is_refused_before_its_weights_are_fetched(
+    name: str, tower: str
+) -> None:
+    with pytest.raises(ConfigError, match=f'{tower} tower of "{name}"') as caught:
+        clip.load(name, "no such weights")
+
+    assert "ViT-B-16" in caught.value.hint
+
+
+def test_openais_weights_in_a_file_are_known_by_their_format(tmp_path: Path) -> None:
+    for name, member in (("openai.pt", "ViT-B-16/code/__torch__.py"), ("other.pt", "a/data.pkl")):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr(member, "")
+
+    assert clip.needs_quick_gelu("ViT-B-16", str(tmp_path / "openai.pt"))
+    assert not clip.needs_quick_gelu("ViT-B-16", str(tmp_path / "other.pt"))
 
 
 def test_openais_weights_get_the_activation_they_know() -> None:

@@ -36,6 +36,7 @@ from deft_core.config import Phase1Config
 from deft_core.demo import write_demo
 from deft_core.ingest import Ingested, read_source
 from deft_core.loading import n_cores
+from deft_core.prompts import default_prompt
 from deft_core.run_folder import RunFolder
 from tools import baselines
 from tools.baselines import Detected
@@ -142,7 +143,7 @@ def work(benchmark: Benchmark, settings: Phase1Config, scratch: Path) -> tuple[R
         "root": str(benchmark.data.root),
         "cache": str(scratch / "cache"),
         "class_names": list(benchmark.data.class_names),
-        "prompts": list(benchmark.data.class_names),
+        "prompts": list(map(default_prompt, benchmark.data.class_names)),
         "settings": settings.to_json(),
     }
     path = Path(tempfile.mkdtemp(dir=scratch)) / "run"
@@ -158,9 +159,9 @@ def zero_shot(
     run: RunFolder, benchmark: Benchmark, settings: Phase1Config
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logits of the untrained model and the image features that it was asked with."""
-    detector = phase1.build_detector(settings, benchmark.data.class_names)
+    names = list(map(default_prompt, benchmark.data.class_names))
+    detector = phase1.build_detector(settings, names)
     features = np.load(run.path / "features.npy").astype(np.float32)
-    names = benchmark.data.class_names
     texts = [detector.clip.encode_text([one.format(name) for name in names]) for one in TEMPLATES]
     text = torch.nn.functional.normalize(sum(texts), dim=-1)
     scale = detector.clip.logit_scale.item()
@@ -170,7 +171,8 @@ def zero_shot(
 @torch.no_grad()
 def trained_logits(run: RunFolder, benchmark: Benchmark, settings: Phase1Config) -> np.ndarray:
     """Positive logits of every sample after a run, from its features and its prompts."""
-    detector = phase1.build_detector(settings, benchmark.data.class_names)
+    prompts = list(map(default_prompt, benchmark.data.class_names))
+    detector = phase1.build_detector(settings, prompts)
     detector.load_state_dict(load_file(run.path / "detector.safetensors"), strict=False)
     features = torch.from_numpy(np.load(run.path / "features.npy").astype(np.float32))
     return detector.compare(features, detector.text_features()).pos.numpy()

@@ -20,6 +20,7 @@ from deft_core import phase2
 from deft_core.config import Phase2Config
 from deft_core.demo import write_demo
 from deft_core.ingest import Ingested, read_source
+from deft_core.prompts import default_prompt
 from deft_core.run_folder import RunFolder
 
 WAYS = {
@@ -58,7 +59,7 @@ def work(data: Ingested, settings: Phase2Config, path: Path) -> dict[str, float]
         "root": str(data.root),
         "cache": str(path.parent / "cache"),
         "class_names": list(data.class_names),
-        "prompts": list(data.class_names),
+        "prompts": list(map(default_prompt, data.class_names)),
         "settings": settings.to_json(),
     }
     labels = data.samples["given_label"].cast(pa.int32())

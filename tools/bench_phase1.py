@@ -109,16 +109,17 @@ def workload(arguments: argparse.Namespace) -> Workload:
         model = clip.load(DEMO_MODEL)
     else:
         model = clip.Clip(open_clip.create_model(name), open_clip.get_tokenizer(name))
-    settings = Phase1Config(
-        precision=arguments.precision, batch_size=arguments.batch, part_size=arguments.batch
-    )
+    changes = {"precision": arguments.precision, "batch_size": arguments.batch}
+    settings = Phase1Config(**changes)
     if name == "demo":
-        settings = Phase1Config.from_preset("demo", precision=arguments.precision)
+        settings = Phase1Config.from_preset("demo", **changes)
     engine = Engine(settings)
     size = model.image_size
     images = torch.randint(256, (arguments.batch, 3, size, size), dtype=torch.uint8)
     given = torch.arange(arguments.batch) % arguments.classes
     names = [f"{word} {thing}" for word in WORDS for thing in THINGS]
+    if arguments.classes > len(names):
+        sys.exit(f"--classes is {arguments.classes}; there are names for {len(names)}")
     return Workload(
         model.to(engine.device),
         settings,
