@@ -24,7 +24,7 @@ from deft_core.errors import ConfigError, DeftError, RunError, StoreError
 from deft_core.export import FORMATS
 from deft_core.prompts import read_prompts
 from deft_core.run_folder import Progress, RunFolder
-from deft_core.runs import CONFIGS, RunCancelled, Runs, RunView, execute
+from deft_core.runs import CONFIGS, RunCancelled, Runs, RunView, assist, execute
 from deft_core.terminal import ProgressLine, duration, summary
 from deft_core.workspace import Workspace, back_up, is_workspace
 
@@ -379,9 +379,7 @@ def _work_through(folder: RunFolder, *, kind: str) -> None:
     if found != kind:
         raise RunError(f"{folder.path} is a {found} run, not {kind}.", f"Use the command {found}.")
     if os.environ.get("RANK", "0") != "0":
-        # One of several processes of a run: the first one alone reports.
-        for _ in _STAGES[kind](folder):
-            pass
+        assist(folder, _STAGES[kind])
         return
     with ProgressLine(sys.stderr) as line:
         execute(folder, _STAGES[kind], on_progress=line.show)

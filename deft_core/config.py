@@ -185,6 +185,15 @@ class TrainingConfig(Config):
         is_advanced=True,
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch_size < self.n_processes:
+            raise ConfigError(
+                f"A batch of {self.batch_size} images cannot be shared by {self.n_processes} "
+                "processes.",
+                "Choose a larger batch_size or a smaller n_processes.",
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Phase1Config(TrainingConfig):

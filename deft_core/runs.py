@@ -62,6 +62,7 @@ NEIGHBOURS_SCHEMA = pa.schema(
     ]
 )
 MOST_NEIGHBOURS = 10
+ERROR_OF_ASSISTANT = "error.json"
 RUN_ID = re.compile(r"phase[12]-[0-9]+")
 PROGRAM = (sys.executable, "-m", "deft_core")
 POLL_SECONDS = 0.5
@@ -325,6 +326,7 @@ def execute(
         )
     if other is None:
         folder.write_json("proc.json", {"pid": os.getpid()})
+    (folder.path / ERROR_OF_ASSISTANT).unlink(missing_ok=True)
     with _terminations() as is_told_to_stop:
         folder.set_status("running")
         try:
@@ -336,6 +338,10 @@ def execute(
                     if is_told_to_stop():
                         raise RunCancelled
         except BaseException as error:
+            elsewhere = _error_of_assistant(folder)
+            if elsewhere:
+                folder.set_status("failed", error=elsewhere.message, hint=elsewhere.hint)
+                raise elsewhere from error
             # Workers of the stage get the signal too, and their ends look like failures of it.
             if is_told_to_stop() or isinstance(error, KeyboardInterrupt):
                 folder.set_status("cancelled")
@@ -350,6 +356,28 @@ def execute(
                 )
             raise
         folder.set_status("done")
+
+
+def assist(folder: RunFolder, stage: Stage) -> None:
+    """Work through a stage beside the process that executes it and alone reports.
+
+    What the user can mend is left in the folder for that process, which sees only that this one
+    is gone.
+    """
+    try:
+        for _ in stage(folder):
+            pass
+    except DeftError as error:
+        told = {"error": error.message, "hint": error.hint}
+        folder.write_json(ERROR_OF_ASSISTANT, told)
+        raise
+
+
+def _error_of_assistant(folder: RunFolder) -> DeftError | None:
+    if not (folder.path / ERROR_OF_ASSISTANT).exists():
+        return None
+    told = folder.read_json(ERROR_OF_ASSISTANT)
+    return RunError(told["error"], told["hint"])
 
 
 @contextmanager

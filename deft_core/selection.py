@@ -14,6 +14,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 NO_LABEL = -1
+CLEAN_THRESHOLD = 0.5
+"""The clean probability up to which a sample is flagged."""
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]

@@ -73,6 +73,12 @@ class Engine:
     def __init__(self, settings: TrainingConfig) -> None:
         device = find_device(settings.device)
         self.precision = find_precision(settings.precision, device)
+        if device.type == "cuda" and settings.n_processes > torch.cuda.device_count():
+            raise ConfigError(
+                f"{settings.n_processes} processes need as many GPUs; this machine has "
+                f"{torch.cuda.device_count()}.",
+                "Choose a smaller n_processes.",
+            )
         self._accelerator = Accelerator(
             cpu=device.type == "cpu", mixed_precision=MIXED_PRECISION[self.precision]
         )

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +20,7 @@ from deft_core.config import Phase1Config, Phase2Config
 from deft_core.errors import RunError
 from deft_core.review import Decision, Review
 from deft_core.run_folder import Progress, RunFolder, writing_whole
-from deft_core.runs import Runs, execute
+from deft_core.runs import Runs, assist, execute
 from deft_core.store import Store
 from tests import stage_script
 from tests.small_world import NOW, fingerprint, make_store
@@ -475,6 +475,28 @@ def test_start__needs_a_data_set(tmp_path: Path) -> None:
             start(runs, "good")
 
     assert not list(tmp_path.iterdir())
+
+
+def test_execute__tells_what_stopped_another_process_of_the_run(runs: Runs, tmp_path: Path) -> None:
+    run_id = runs.start("phase1", Phase1Config(model="killed", device="cpu"))
+    runs.wait(run_id)
+    folder = RunFolder(tmp_path / run_id)
+
+    def assistant(_folder: RunFolder) -> Generator[Progress, None, None]:
+        yield Progress(stage="training")
+        raise RunError("No image of this part can be read.", "Mount the disk.")
+
+    def first(folder: RunFolder) -> Generator[Progress, None, None]:
+        yield Progress(stage="training")
+        with pytest.raises(RunError):
+            assist(folder, assistant)
+        raise RuntimeError("connection reset by peer")
+
+    with pytest.raises(RunError, match="No image of this part"):
+        execute(folder, first)
+
+    status = folder.status()
+    assert (status.state, status.hint) == ("failed", "Mount the disk.")
 
 
 def test_start__needs_training_images(tmp_path: Path) -> None:
