@@ -2,7 +2,8 @@
 
 import { confusionTable } from "./confusion.js";
 import { counted, make, makeButton, write } from "./dom.js";
-import { drawHistogram, drawScatter, markPoint, pointsOf } from "./scatter.js";
+import { Lasso } from "./lasso.js";
+import { drawHistogram, drawScatter, inside, markPoint, pointsOf } from "./scatter.js";
 
 const MOST_CELLS = 1000;
 const MOST_CLASSES = 40;
@@ -13,6 +14,7 @@ export class Plots {
   constructor(desk, { onQueue, onLook }) {
     Object.assign(this, { desk, onQueue, onLook, part: desk.part });
     this.run = null;
+    new Lasso(this.part.scatter, { onDrawn: (corners) => this.openInside(corners) });
   }
 
   /** Draws what is new since the last time. */
@@ -25,18 +27,21 @@ export class Plots {
 
   async draw(session) {
     const points = pointsOf(await this.desk.server.bytes("/points"));
+    this.points = points;
     this.showClasses(points);
     this.part.scatter.dataset.state = "drawing";
-    await drawScatter(this.part.scatter, points, {
-      onPick: this.onLook,
-      onLasso: (ids) => this.onQueue({ name: "all", sample_ids: ids.slice(0, MOST_CHOSEN) }),
-    });
+    await drawScatter(this.part.scatter, points, { onPick: this.onLook });
     await drawHistogram(this.part.histogram, points, {
       threshold: session.clean_threshold,
       onPick: (low, high) => this.onQueue({ name: "all", p_min: low, p_max: high }),
     });
     this.part.scatter.dataset.state = "drawn";
     this.run = session.run;
+  }
+
+  openInside(corners) {
+    const ids = inside(this.points, corners);
+    if (ids.length > 0) this.onQueue({ name: "all", sample_ids: ids.slice(0, MOST_CHOSEN) });
   }
 
   fail(error) {

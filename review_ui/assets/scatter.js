@@ -43,31 +43,45 @@ export function pointsOf(blob) {
   };
 }
 
-/** onPick(sampleId) for a click on a point, onLasso(sampleIds) for points drawn round. */
-export async function drawScatter(element, points, { onPick, onLasso }) {
+/** onPick(sampleId) for a click on a point. */
+export async function drawScatter(element, points, { onPick }) {
   const Plotly = await loadPlotly();
   const groups = [
     { name: "believed", colour: CLEAN, chosen: indices(points, (i) => points.isClean[i]) },
     { name: "flagged", colour: FLAGGED, chosen: indices(points, (i) => !points.isClean[i]) },
   ];
-  const layout = scatterLayout(element, points);
-  await Plotly.react(
-    element,
-    groups.map((group) => trace(points, group)),
-    layout,
-    {
-      ...CONFIG,
-      scrollZoom: true,
-      modeBarButtons: [["lasso2d", "select2d", "pan2d", "zoom2d", "resetScale2d"]],
-    },
-  );
-  const idOf = ({ curveNumber, pointNumber }) =>
-    points.ids[groups[curveNumber].chosen[pointNumber]];
-  for (const name of ["plotly_click", "plotly_selected"]) element.removeAllListeners(name);
-  element.on("plotly_click", (event) => onPick(idOf(event.points[0])));
-  element.on("plotly_selected", (event) => {
-    if (event?.points.length > 0) onLasso(event.points.map(idOf));
+  const traces = groups.map((group) => trace(points, group));
+  const drawRound = {
+    name: "drawRound",
+    title: "Draw round points",
+    icon: Plotly.Icons.lasso,
+    click: () => Plotly.relayout(element, { dragmode: false }),
+  };
+  await Plotly.react(element, traces, scatterLayout(element, points), {
+    ...CONFIG,
+    scrollZoom: true,
+    modeBarButtons: [[drawRound, "pan2d", "zoom2d", "resetScale2d"]],
   });
+  element.removeAllListeners("plotly_click");
+  element.on("plotly_click", ({ points: [{ curveNumber, pointNumber }] }) =>
+    onPick(points.ids[groups[curveNumber].chosen[pointNumber]]),
+  );
+}
+
+/** The ids of the points inside an outline, by the edges to the right of each. */
+export function inside({ n, ids, pos, neg }, corners) {
+  const found = [];
+  for (let i = 0; i < n; i++) {
+    let isInside = false;
+    let [x0, y0] = corners.at(-1);
+    for (const [x, y] of corners) {
+      const isBeside = y > pos[i] !== y0 > pos[i];
+      if (isBeside && neg[i] < x0 + ((x - x0) * (pos[i] - y0)) / (y - y0)) isInside = !isInside;
+      [x0, y0] = [x, y];
+    }
+    if (isInside) found.push(ids[i]);
+  }
+  return found;
 }
 
 /** Puts the ring round a sample. Only a shape changes, so the points are not drawn again. */
@@ -143,7 +157,7 @@ function scatterLayout(element, { pos, neg }) {
   const high = Math.max(highX, highY);
   return {
     ...baseLayout(element),
-    dragmode: "lasso",
+    dragmode: false,
     hovermode: "closest",
     xaxis: { ...axis("similarity to the negative prompt"), range: [lowX, highX] },
     yaxis: { ...axis("similarity to the positive prompt"), range: [lowY, highY] },
