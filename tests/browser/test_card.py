@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from playwright.sync_api import Page, expect
 
+from deft_core.workspace import Workspace
 from tests.browser.conftest import (
     FILE_NAMES,
     N_FLAGGED,
@@ -17,6 +19,7 @@ from tests.browser.conftest import (
     press,
     wait_until_saved,
 )
+from tests.small_world import add_scores
 
 StartApp = Callable[..., App]
 
@@ -111,3 +114,33 @@ def test_nothing_moves_from_image_to_image(app: App, page: Page) -> None:
     assert places() == before
     expect(page.locator(".desk-sentence")).not_to_be_empty()
     assert places() == before
+
+
+def test_trusted_examples_stand_beside_the_labels(
+    scored: Path, start_app: StartApp, page: Page
+) -> None:
+    """A later run that found neighbours: 8 and 9 are trusted, 9 looks most like sample 0."""
+    neighbours = pa.table(
+        {
+            "sample_id": pa.array([0], pa.int32()),
+            "nearest": pa.array([[9, 8, 10]], pa.list_(pa.int32())),
+            "nearest_given": pa.array([[10]], pa.list_(pa.int32())),
+            "nearest_predicted": pa.array([[9, 8]], pa.list_(pa.int32())),
+        }
+    )
+    with Workspace.open(scored) as workspace:
+        add_scores(
+            workspace.store,
+            [0.1] + [0.9] * 11,
+            predicted=[5] * 12,
+            run_id="p2",
+            neighbours=neighbours,
+        )
+    open_desk(page, start_app(scored))
+    expect(page.locator("[data-part=givenExamples] img")).to_have_count(1)
+    expect(page.locator("[data-part=suggestedExamples] img")).to_have_count(2)
+    nearest = page.locator("[data-part=nearest] img")
+    expect(nearest).to_have_count(3)
+    expect(nearest.last).to_have_attribute("data-as", "given")
+    expect(nearest.last).to_have_attribute("alt", "trusted as cat")
+    expect(page.locator(".desk-sentence")).to_contain_text("of 3 nearest are")
