@@ -38,11 +38,11 @@ def main(
     """Find and fix wrong labels in an image-classification data set, in the browser."""
     try:
         with Workspace.open(workspace or (DEMO_WORKSPACE if demo else WORKSPACE)) as opened:
-            if demo:
-                prepare_demo(opened)
             # Gradio takes seconds to import; what is wrong before it is said at once.
             from review_ui.server import serve
 
+            if demo:
+                prepare_demo(opened)
             serve(opened, port=port, on_ready=lambda address: announce(address, not no_browser))
     except DeftError as error:
         print(error, file=sys.stderr)

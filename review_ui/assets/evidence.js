@@ -105,6 +105,7 @@ export class Evidence {
         .reverse()
         .map((event) => this.event(event));
       list.replaceChildren(...(rows.length ? rows : [make("li", "", "Nothing yet")]));
+      list.scrollIntoView({ block: "nearest" });
     } catch (error) {
       if (this.sample === sample) list.replaceChildren(make("li", "", error.message));
     }
