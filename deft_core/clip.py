@@ -81,10 +81,9 @@ class Clip(nn.Module):
         """Itself, always in evaluation mode: nothing of a frozen tower depends on the mode."""
         return super().train(False)
 
-    def compile_towers(self) -> None:
-        """Let torch.compile translate both towers at their first use."""
+    def compile_image_tower(self) -> None:
+        """Let torch.compile translate the image tower, where the time goes, at its first use."""
         self.model.visual.compile()
-        self.encode_prompts = torch.compile(self.encode_prompts)  # type: ignore[method-assign]
 
     def encode_image(self, images: Real[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch dim"]:
         """Unit-length features of images with values from 0 to 255."""

@@ -230,7 +230,9 @@ class Phase1Config(TrainingConfig):
         is_advanced=True,
     )
     is_compiled: bool = setting(
-        False, "Compile the model with torch.compile first; pays on long runs.", is_advanced=True
+        False,
+        "Compile the image encoder with torch.compile first; pays on long runs.",
+        is_advanced=True,
     )
 
 

@@ -97,7 +97,7 @@ def build_detector(settings: Phase1Config, prompts: Sequence[str]) -> Detector:
     model = clip.load(settings.model, settings.pretrained)
     detector = Detector(model, prompts, settings)
     if settings.is_compiled:
-        model.compile_towers()
+        model.compile_image_tower()
     return detector
 
 
