@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 from deft_core.errors import StoreError
 from deft_core.store import Filter, Store
-from deft_core.store.database import IdleTimer
+from deft_core.store.database import Database, IdleTimer
 from deft_core.store.schema import MEMORY, MIGRATIONS, Connection, connect, migrate
 from tests.small_world import NOW, add_scores, make_store
 
@@ -361,6 +362,29 @@ def test_idle__the_write_ahead_log_is_folded_into_the_file_when_nobody_writes() 
     timer.close()
     timer.touch()
     assert not rings.acquire(blocking=False)
+
+
+def test_idle__a_checkpoint_that_the_engine_refuses_is_made_later(tmp_path: Path) -> None:
+    database = Database(tmp_path / "store.duckdb", idle_seconds=0.01)
+    write_ahead_log = tmp_path / "store.duckdb.wal"
+    with database.writing() as connection:
+        other = connection.cursor()
+    other.begin()
+    other.execute("create table other(i integer)")
+    with database.writing() as connection:
+        connection.execute("insert into double_review values (0.5)")
+    tried_until = time.monotonic() + 0.1
+    while time.monotonic() < tried_until:
+        with pytest.raises(duckdb.TransactionException, match="other write transactions"):
+            database.checkpoint()
+    assert write_ahead_log.exists()
+
+    other.rollback()
+
+    deadline = time.monotonic() + 10
+    while write_ahead_log.exists():
+        assert time.monotonic() < deadline
+    database.close()
 
 
 def test_threads__read_whole_groups_while_others_write(store: Store) -> None:

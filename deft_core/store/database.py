@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 
 from deft_core.store import derived
@@ -38,13 +39,13 @@ class Database:
         except BaseException:
             self._connection.close()
             raise
-        self._idle = IdleTimer(self.checkpoint, seconds=idle_seconds)
+        self._idle = IdleTimer(self._checkpoint_if_possible, seconds=idle_seconds)
 
     def close(self) -> None:
         """Everything is in the file itself, the write-ahead log is empty and the file is free."""
         self._idle.close()
+        self.checkpoint()
         with self.lock:
-            self._connection.execute("checkpoint")
             self._connection.close()
 
     @contextmanager
@@ -56,9 +57,18 @@ class Database:
             self._idle.touch()
 
     def checkpoint(self) -> None:
-        """The write-ahead log is in the file."""
-        with self.lock:
+        """The write-ahead log is in the file; waits for a copy to end, for DuckDB refuses both at
+        once."""
+        with self._copying, self.lock:
             self._connection.execute("checkpoint")
+
+    def _checkpoint_if_possible(self) -> None:
+        """Nobody waits for this one: where the engine still sees another transaction, it is tried
+        again later."""
+        try:
+            self.checkpoint()
+        except duckdb.TransactionException:
+            self._idle.touch()
 
     def copy(self, *, name: str) -> Path:
         """A copy of the file in the backup folder, as it was when the copying began; others may go
