@@ -206,6 +206,7 @@ class Runs:
                 'Ingest it again with the split "train" for the images to learn from.',
             )
         n_before = current.round if current else 0
+        samples = self._store.samples()
         config = {
             "kind": kind,
             "round": n_before + 1 if kind == "phase1" else n_before,
@@ -215,10 +216,11 @@ class Runs:
             "class_names": list(dataset.class_names),
             "prompts": list(dataset.prompts),
             "settings": settings.to_json(),
+            "labels": selection.label_provenance(samples),
         }
         self._path.mkdir(parents=True, exist_ok=True)
         path = self._path / f"{kind}-{self._next_number():03d}"
-        return RunFolder.create(path, config=config, samples=_run_samples(self._store.samples()))
+        return RunFolder.create(path, config=config, samples=_run_samples(samples))
 
     def _refuse_second_run(self) -> None:
         unfinished = [view for view in self.list() if not view.is_finished]
