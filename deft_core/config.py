@@ -20,6 +20,7 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 """Where the demo model lies, and where workspaces live by default."""
 
 LARGEST_SEED = 2**32 - 1
+TIMM_PREFIX = "timm:"
 IMAGE_SIDES = (
     "vpt-deep",
     "vpt-shallow",
@@ -31,6 +32,7 @@ IMAGE_SIDES = (
     "all",
     "none",
 )
+TIMM_IMAGE_SIDES = ("lora", "dora", "norms", "biases", "all", "none")
 
 
 def setting(
@@ -240,6 +242,22 @@ class Phase1Config(TrainingConfig):
 class Phase2Config(TrainingConfig):
     """Phase 2: what fine-tunes a classifier with a linear head on the curated set."""
 
+    model: str = setting(
+        "ViT-B-16",
+        "open_clip model name, hf-hub:NAME or local-dir:FOLDER for the image tower of a CLIP; "
+        "timm:NAME for any image model of timm.",
+    )
+    pretrained: str = setting(
+        "openai",
+        "Weights tag or a weights file; leave empty for hf-hub: and local-dir: models. For a timm: "
+        'model, "hub" takes the weights that timm prefers, and empty stands for random ones.',
+    )
+    image_size: int = setting(
+        0,
+        "Width and height of the images in pixels; 0 for what the model was trained with.",
+        minimum=0,
+        is_advanced=True,
+    )
     learning_rate: float = setting(5e-4, "SGD step size at the start of the cosine.", minimum=0)
     image_side: str = setting(
         "all",
@@ -264,6 +282,18 @@ class Phase2Config(TrainingConfig):
             raise ConfigError(
                 'With image_side "none" and head "text" nothing is left to learn.',
                 "Choose another image_side, or the linear head.",
+            )
+        if not self.model.startswith(TIMM_PREFIX):
+            return
+        if self.image_side not in TIMM_IMAGE_SIDES:
+            raise ConfigError(
+                f'The image_side "{self.image_side}" is for the image tower of a CLIP.',
+                f"Choose one of: {', '.join(TIMM_IMAGE_SIDES)}.",
+            )
+        if self.head == "text":
+            raise ConfigError(
+                f'"{self.model}" has no text encoder for the head "text".',
+                "Choose the linear head, or a CLIP.",
             )
 
 

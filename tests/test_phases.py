@@ -437,50 +437,6 @@ def test_phase_2_tests_the_curated_set_beside_the_given_labels(
     assert predictions["sample_id"].to_pylist() == list(range(100, 100 + N_TRAIN))
 
 
-def test_phase_2_trains_the_whole_tower_and_leaves_out_the_prompts(data: Path) -> None:
-    model = clip.load(f"local-dir:{data / 'model'}")
-    before = model.encode_image(torch.zeros(1, 3, 16, 16, dtype=torch.uint8))
-    assert before.shape == (1, 16)
-
-    classifier = phase2.Classifier(model, CLASS_NAMES, Phase2Config())
-
-    assert all(one.requires_grad for one in classifier.parameters())
-    assert not any("token_embedding" in name for name, _ in classifier.named_parameters())
-    assert classifier(torch.zeros(2, 3, 16, 16, dtype=torch.uint8)).shape == (2, 3)
-
-
-@pytest.mark.parametrize(
-    ("image_side", "head", "learning"),
-    [
-        ("none", "linear", {"head.weight", "head.bias"}),
-        ("vpt-deep", "linear", {"head.weight", "head.bias", "added.tokens"}),
-        ("vpt-deep", "text", {"added.tokens"}),
-    ],
-)
-def test_phase_2_trains_what_its_settings_name(
-    data: Path, image_side: str, head: str, learning: set[str]
-) -> None:
-    settings = Phase2Config(image_side=image_side, head=head, vpt_tokens=2)
-    model = clip.load(f"local-dir:{data / 'model'}")
-
-    classifier = phase2.Classifier(model, CLASS_NAMES, settings)
-
-    assert {name for name, one in classifier.named_parameters() if one.requires_grad} == learning
-    assert classifier(torch.zeros(2, 3, 16, 16, dtype=torch.uint8)).shape == (2, 3)
-
-
-def test_the_text_head_starts_as_zero_shot_classification(data: Path) -> None:
-    model = clip.load(f"local-dir:{data / 'model'}")
-    images = torch.randint(256, (4, 3, 16, 16), dtype=torch.uint8)
-    text = model.encode_text([f"a photo of a {name}." for name in CLASS_NAMES])
-    expected = model.logit_scale * model.encode_image(images) @ text.T
-
-    settings = Phase2Config(image_side="all", head="text")
-    logits = phase2.Classifier(model, CLASS_NAMES, settings)(images)
-
-    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
-
-
 def test_an_empty_curated_set_is_refused_before_any_work(
     data: Path, make_run: Callable[..., RunFolder]
 ) -> None:
