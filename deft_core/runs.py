@@ -250,14 +250,14 @@ class Runs:
     def _next_number(self) -> int:
         taken = [path.name for path in self._path.iterdir() if RUN_ID.fullmatch(path.name)]
         taken += [run.run_id for run in self._store.runs()]
-        return max(map(_number, taken), default=0) + 1
+        return max(map(run_number, taken), default=0) + 1
 
     # --- watching
 
     def _folders(self) -> tuple[RunFolder, ...]:
         """The whole run folders, oldest first."""
         ids = [path.parent.name for path in self._path.glob("*/status.json")]
-        ordered = sorted(filter(RUN_ID.fullmatch, ids), key=_number)
+        ordered = sorted(filter(RUN_ID.fullmatch, ids), key=run_number)
         return tuple(RunFolder(self._path / run_id) for run_id in ordered)
 
     def _folder(self, run_id: str) -> RunFolder:
@@ -459,7 +459,8 @@ def _log_tail(folder: RunFolder) -> str:
     return folder.tail("log.txt").decode(errors="replace")
 
 
-def _number(run_id: str) -> int:
+def run_number(run_id: str) -> int:
+    """The number at the end of a run's id, which grows from run to run."""
     return int(run_id.rpartition("-")[2])
 
 
