@@ -462,8 +462,11 @@ def _number(run_id: str) -> int:
 
 
 def _run_samples(samples: pa.Table) -> pa.Table:
-    """What a run is told of the samples: those of the curated set have a curated label."""
-    curated = selection.curated_set(samples).curated_label
+    """What a run is told of the samples of every split. `final_label` is the reviewed label, the
+    given one of a sample that is not reviewed, or none; those of the curated set have a curated
+    label."""
+    chosen = selection.curated_set(samples)
+    final, curated = chosen.final_label, chosen.curated_label
     return pa.table(
         {
             "sample_id": samples["sample_id"],
@@ -471,6 +474,8 @@ def _run_samples(samples: pa.Table) -> pa.Table:
             "sha256": samples["sha256"],
             "split": samples["split"],
             "given_label": samples["given_label"],
+            "final_label": pa.array(final, pa.int32(), mask=final == NO_LABEL),
+            "is_reviewed": pc.is_valid(samples["verdict"]),
             "curated_label": pa.array(curated, pa.int32(), mask=curated == NO_LABEL),
         }
     )

@@ -9,13 +9,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from accelerate.utils.memory import should_reduce_batch_size
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from deft_core.config import TrainingConfig
@@ -172,6 +173,7 @@ def open_images(
     image_size: int,
     engine: Engine,
     settings: TrainingConfig,
+    trained_rows: Int[np.ndarray, " n_trained"] | None = None,
 ) -> ImageLoader:
     """A loader of some of the run's samples, by way of the squares that its workspace keeps."""
     task, every = folder.config(), folder.samples()
@@ -188,6 +190,7 @@ def open_images(
         share=engine.share,
         squares=squares,
         places=pc.index_in(samples["sample_id"], every["sample_id"]).to_pylist(),
+        trained_rows=trained_rows,
     )
 
 
