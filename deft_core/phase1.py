@@ -36,6 +36,7 @@ from deft_core.training import (
     Engine,
     Loader,
     Meter,
+    Parts,
     Training,
     open_images,
 )
@@ -287,15 +288,16 @@ class Detection:
         self, images: ImageLoader, *, meter: Meter
     ) -> Generator[Progress, None, FeatureLoader]:
         rows, features = [], []
+        parts = self._parts(meter, use="encoding")
         for batch in images.in_order():
             rows.append(batch.rows.cpu())
-            features.append(self._features(batch.images).cpu())
+            features.append(parts.encode(batch.images, self._features).cpu())
             if meter.add(batch.n_in_all):
                 yield meter.progress("encoding")
-        parts = self._engine.gather([(torch.cat(rows), torch.cat(features))])
+        shares = self._engine.gather([(torch.cat(rows), torch.cat(features))])
         return FeatureLoader(
-            torch.cat([rows for rows, _ in parts]),
-            torch.cat([features for _, features in parts]),
+            torch.cat([rows for rows, _ in shares]),
+            torch.cat([features for _, features in shares]),
             n_images=images.n_images,
             batch_size=self._settings.batch_size,
             seed=self._settings.seed,
@@ -315,17 +317,23 @@ class Detection:
         with torch.no_grad():
             text = self._detector.text_features()
         writer = ScoreWriter(folder, n=loader.n_images, dim=text.pos.shape[1])
+        parts = self._parts(meter, use="scoring")
         with writer.open() if self._engine.is_first else nullcontext():
             for batch in loader.in_order():
-                features = batch.images if self._encodes_once else self._features(batch.images)
+                features = batch.images
+                if not self._encodes_once:
+                    features = parts.encode(features, self._features)
                 with torch.no_grad():
                     columns = self._columns(batch.rows, self._detector.compare(features, text))
-                parts = self._engine.gather([(columns, features.cpu().numpy())])
+                shares = self._engine.gather([(columns, features.cpu().numpy())])
                 if self._engine.is_first:
-                    writer.add(parts)
+                    writer.add(shares)
                 if meter.add(batch.n_in_all):
                     yield meter.progress("scoring")
         return writer
+
+    def _parts(self, meter: Meter, *, use: str) -> Parts:
+        return Parts(self._settings, device=self._engine.device, meter=meter, use=use)
 
     @torch.no_grad()
     def _features(self, images: Real[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch dim"]:

@@ -370,6 +370,59 @@ def test_without_any_warmup_an_empty_selection_gives_numbers(
     assert all(np.isfinite(values).all() for values in scores_of(folder).values())
 
 
+class SmallMemory:
+    """A forward pre-hook: as on a machine whose memory holds only so many images."""
+
+    def __init__(self, n_held: int) -> None:
+        self.n_held = n_held
+
+    def __call__(self, _module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        if len(inputs[0]) > self.n_held:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def detect(folder: RunFolder, *, n_held: int) -> tuple[np.ndarray, list[str]]:
+    """The features of every sample after phase 1 with that memory, and the notes on the way."""
+    settings = Phase1Config.from_json(folder.config()["settings"])
+    engine, samples = training.Engine(settings), folder.samples().slice(0, N_TRAIN)
+    torch.manual_seed(settings.seed)
+    detector = phase1.build_detector(settings, CLASS_NAMES)
+    detector.clip.visual.register_forward_pre_hook(SmallMemory(n_held))
+    images = training.open_images(folder, samples, image_size=16, engine=engine, settings=settings)
+    given = torch.from_numpy(samples["given_label"].to_numpy().astype(np.int64))
+    detection = phase1.Detection(detector, given, engine=engine, settings=settings)
+    notes = [report.note for report in detection.run(images, folder)]
+    return np.load(folder.path / "features.npy").astype(np.float32), notes
+
+
+@pytest.mark.parametrize("image_side", ["vpt-deep", "none"])
+def test_when_the_memory_runs_out_in_encoding_and_scoring_smaller_parts_do(
+    data: Path,
+    make_run: Callable[..., RunFolder],
+    monkeypatch: pytest.MonkeyPatch,
+    image_side: str,
+) -> None:
+    monkeypatch.setattr(training, "REPORT_EVERY_SECONDS", 0.0)
+    settings = phase1_settings(data, image_side=image_side, epochs=1)
+    expected, no_notes = detect(make_run("phase1", settings), n_held=8)
+
+    found, notes = detect(make_run("phase1", settings), n_held=3)
+
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert set(no_notes) == {""}
+    assert "batches are worked through in parts of 2" in notes[-1]
+
+
+@pytest.mark.parametrize(("image_side", "use"), [("vpt-deep", "training"), ("none", "encoding")])
+def test_memory_that_holds_no_single_image_ends_the_run(
+    data: Path, make_run: Callable[..., RunFolder], image_side: str, use: str
+) -> None:
+    folder = make_run("phase1", phase1_settings(data, image_side=image_side))
+
+    with pytest.raises(RunError, match=f"does not hold 1 image in {use}"):
+        detect(folder, n_held=0)
+
+
 def test_a_compiled_detector_computes_the_same(data: Path) -> None:
     if shutil.which("g++") is None:
         pytest.skip("torch.compile needs a C++ compiler")
