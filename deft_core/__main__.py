@@ -24,7 +24,9 @@ from deft_core.errors import ConfigError, DeftError, RunError, StoreError
 from deft_core.export import FORMATS
 from deft_core.prompts import read_prompts
 from deft_core.run_folder import Progress, RunFolder
-from deft_core.runs import CONFIGS, RunCancelled, Runs, RunView, assist, execute
+from deft_core.run_process import RunCancelled, assist, execute
+from deft_core.run_view import RunView
+from deft_core.runs import CONFIGS, Runs
 from deft_core.terminal import ProgressLine, duration, summary
 from deft_core.workspace import Workspace, back_up, is_workspace
 

@@ -12,7 +12,8 @@ from typing import Any
 import gradio as gr
 
 from deft_core.errors import DeftError
-from deft_core.runs import CONFIGS, RESUMABLE, RunView
+from deft_core.run_view import RunView
+from deft_core.runs import CONFIGS, RESUMABLE
 from deft_core.terminal import duration
 from deft_core.workspace import Workspace
 from review_ui import plots

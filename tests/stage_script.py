@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from deft_core.errors import DataError
 from deft_core.run_folder import Progress, RunFolder
-from deft_core.runs import execute
+from deft_core.run_process import execute
 
 
 def stage(folder: RunFolder) -> Generator[Progress, None, None]:

@@ -17,8 +17,8 @@ import pytest
 
 from deft_core.__main__ import main
 from deft_core.config import Config, Phase1Config
+from deft_core.decisions import Decision
 from deft_core.errors import DataError
-from deft_core.review import Decision
 from deft_core.run_folder import RunFolder
 from deft_core.runs import CONFIGS
 from deft_core.store import Store

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given as cases
 from hypothesis import strategies as st
 
+from deft_core.decisions import Decision
 from deft_core.errors import ExportError
 from deft_core.export import CSV_COLUMNS, FORMATS, export, folder_name
 from deft_core.ingest import read_source
-from deft_core.review import Decision, Review
+from deft_core.review import Review
 from deft_core.store import Store, utc_now
 from tests.small_world import Clock, add_scores, fingerprint, write_class_folders, write_image
 

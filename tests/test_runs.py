@@ -17,10 +17,12 @@ import pyarrow as pa
 import pytest
 
 from deft_core.config import Phase1Config, Phase2Config
+from deft_core.decisions import Decision
 from deft_core.errors import RunError
-from deft_core.review import Decision, Review
+from deft_core.review import Review
 from deft_core.run_folder import Progress, RunFolder, writing_whole
-from deft_core.runs import Runs, assist, execute
+from deft_core.run_process import assist, execute
+from deft_core.runs import Runs
 from deft_core.store import Store
 from tests import stage_script
 from tests.small_world import NOW, fingerprint, make_store

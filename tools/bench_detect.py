@@ -38,6 +38,7 @@ from deft_core.ingest import Ingested, read_source
 from deft_core.loading import n_cores
 from deft_core.prompts import default_prompt
 from deft_core.run_folder import RunFolder
+from deft_core.selection import undecided
 from tools import baselines
 from tools.baselines import Detected
 
@@ -147,7 +148,7 @@ def work(benchmark: Benchmark, settings: Phase1Config, scratch: Path) -> tuple[R
         "settings": settings.to_json(),
     }
     path = Path(tempfile.mkdtemp(dir=scratch)) / "run"
-    run = RunFolder.create(path, config=config, samples=benchmark.data.samples)
+    run = RunFolder.create(path, config=config, samples=undecided(benchmark.data.samples))
     started = time.monotonic()
     for _ in phase1.run(run):
         pass

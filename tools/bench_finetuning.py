@@ -14,14 +14,13 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pyarrow as pa
-
 from deft_core import phase2
 from deft_core.config import Phase2Config
 from deft_core.demo import write_demo
 from deft_core.ingest import Ingested, read_source
 from deft_core.prompts import default_prompt
 from deft_core.run_folder import RunFolder
+from deft_core.selection import undecided
 
 WAYS = {
     "full, linear head": {"image_side": "all", "head": "linear", "learning_rate": 0.004},
@@ -62,9 +61,7 @@ def work(data: Ingested, settings: Phase2Config, path: Path) -> dict[str, float]
         "prompts": list(map(default_prompt, data.class_names)),
         "settings": settings.to_json(),
     }
-    labels = data.samples["given_label"].cast(pa.int32())
-    samples = data.samples.append_column("curated_label", labels)
-    run = RunFolder.create(path, config=config, samples=samples)
+    run = RunFolder.create(path, config=config, samples=undecided(data.samples))
     for _ in phase2.run(run):
         pass
     return run.read_json("report.json")["test"]

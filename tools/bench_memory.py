@@ -20,12 +20,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
-import torch
 
 from deft_core import phase1
 from deft_core.config import Phase1Config
 from deft_core.demo import CLASS_NAMES, write_demo
 from deft_core.run_folder import RunFolder
+from deft_core.selection import undecided
 from deft_core.training import Engine, Meter, open_images
 
 N_PICTURES = 64
@@ -53,8 +53,8 @@ def score(n: int) -> dict[str, float]:
         detector = phase1.build_detector(settings, CLASS_NAMES).to(engine.device)
         size = detector.clip.image_size
         images = open_images(folder, samples, image_size=size, engine=engine, settings=settings)
-        given = torch.from_numpy(samples["given_label"].to_numpy()).long().to(engine.device)
-        detection = phase1.Detection(detector, given, engine=engine, settings=settings)
+        standing = phase1.Standing.of(samples, device=engine.device)
+        detection = phase1.Detection(detector, standing, engine=engine, settings=settings)
         started = time.monotonic()
         for _ in detection.score(images, folder, meter=Meter(n)):
             pass
@@ -94,7 +94,7 @@ def linked_run(scratch: Path, *, n: int) -> RunFolder:
             "given_label": pa.array([i % len(CLASS_NAMES) for i in range(n)], pa.int32()),
         }
     )
-    return RunFolder.create(scratch / "run", config=config, samples=samples)
+    return RunFolder.create(scratch / "run", config=config, samples=undecided(samples))
 
 
 def parse_arguments() -> argparse.Namespace:
