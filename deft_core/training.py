@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
@@ -62,6 +63,24 @@ def find_precision(name: str, device: torch.device) -> str:
     if device.type != "cuda":
         return "fp32"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def devices_of(settings: TrainingConfig) -> dict[str, str]:
+    """What each device that a run needs is called, and what tells it from every other one."""
+    device = find_device(settings.device)
+    if device.type != "cuda":
+        return {device.type: device.type}
+    found = range(min(settings.n_processes, torch.cuda.device_count()))
+    return {f"cuda:{i}": f"cuda-{torch.cuda.get_device_properties(i).uuid}" for i in found}
+
+
+def memory_in_use() -> tuple[str, int]:
+    """What computes here, and the bytes that it holds; of the CPU, those of this process."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.get_device_name(), torch.cuda.memory_reserved()
+    if torch.backends.mps.is_available() and torch.mps.driver_allocated_memory():
+        return "Apple GPU", torch.mps.driver_allocated_memory()
+    return "CPU", psutil.Process().memory_info().rss
 
 
 class Engine:
@@ -154,6 +173,7 @@ class Meter:
     def progress(self, stage: str, **details: Any) -> Progress:
         speed = self._done / max(time.monotonic() - self._started, 1e-9)
         done = self._skipped + self._done
+        device, memory_bytes = memory_in_use()
         return Progress(
             stage=stage,
             done=done,
@@ -161,6 +181,8 @@ class Meter:
             fraction=done / max(self._total, 1),
             images_per_second=speed,
             seconds_left=(self._total - done) / max(speed, 1e-9),
+            device=device,
+            memory_bytes=memory_bytes,
             note=self.note,
             **details,
         )
