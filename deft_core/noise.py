@@ -44,7 +44,8 @@ def normalised(pixels: np.ndarray) -> np.ndarray:
     """Each row of (n, d) with mean 0 and standard deviation 1."""
     pixels = np.asarray(pixels, dtype=np.float64)
     mean, deviation = pixels.mean(axis=1, keepdims=True), pixels.std(axis=1, keepdims=True)
-    return (pixels - mean) / (deviation + 1e-6)
+    scaled: np.ndarray = (pixels - mean) / (deviation + 1e-6)
+    return scaled
 
 
 def symmetric(
