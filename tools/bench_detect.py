@@ -8,8 +8,8 @@ Without --data a demo set is drawn for each noise and seed; FOLDER is a data set
 AUROC and average precision of its score as a detector of wrong labels, and how often its suggested
 label is the true one on wrong samples. `DeFT` is the paper's clean probability of the last state;
 `mean gap` and `mean margin` average pos_y - neg_y and the margin of the positive prompts over the
-epochs of the same run; `fast` trains the prompts alone. Zero-shot means the prompts "a photo of a"
-and "a drawing of a" without training.
+epochs of the same run; `fast` trains the prompts alone, with the preset demo-fast. Zero-shot means
+the prompts "a photo of a" and "a drawing of a" without training.
 """
 
 from __future__ import annotations
@@ -151,7 +151,8 @@ def detect(
         score = scores[column].to_numpy()
         yield name, Detected(score, score > threshold, predicted), seconds
 
-    run, seconds = work(benchmark, replace(settings, image_side="none"), scratch)
+    fast = Phase1Config.from_preset("demo-fast", seed=seed, **changes)
+    run, seconds = work(benchmark, replace(fast, image_side="none"), scratch)
     scores = run.read_table("scores.parquet")
     score, predicted = scores["p_clean"].to_numpy(), scores["predicted_label"].to_numpy()
     yield "DeFT fast", Detected(score, score > 0.5, predicted), seconds
