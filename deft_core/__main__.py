@@ -95,11 +95,17 @@ def ingest(
     ],
     *,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Folder that a CSV file's paths start from; by default its own."),
+    ] = None,
     is_json: JsonOption = False,
 ) -> None:
     """Take a data set into a workspace; its files are only read."""
     with ProgressLine(sys.stderr) as line:
-        report = Workspace.take_in(workspace, source, on_progress=line.counting("reading"))
+        report = Workspace.take_in(
+            workspace, source, root=root, on_progress=line.counting("reading")
+        )
     n_classes = len(report.n_by_class)
     lines = [f"Took in {report.n_samples:,} images of {n_classes} classes ({report.layout})."]
     if report.unreadable:
