@@ -22,6 +22,7 @@ import typer
 from deft_core.config import DATA, PRESETS, Phase1Config, TrainingConfig
 from deft_core.errors import ConfigError, DeftError, RunError, StoreError
 from deft_core.export import FORMATS
+from deft_core.noise import MODES as NOISE_MODES
 from deft_core.prompts import read_prompts
 from deft_core.run_folder import Progress, RunFolder
 from deft_core.run_process import RunCancelled, assist, execute
@@ -62,7 +63,9 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of every picture and wrong label.")] = 0,
     n_train: Annotated[int, typer.Option(help="Training pictures.")] = 1600,
     n_test: Annotated[int, typer.Option(help="Test pictures; their labels are right.")] = 400,
-    noise_mode: Annotated[str, typer.Option(help="Kind of wrong labels: sym, pair, idn.")] = "sym",
+    noise_mode: Annotated[
+        str, typer.Option(help=f"Kind of wrong labels: {', '.join(NOISE_MODES)}.")
+    ] = "sym",
     noise_ratio: Annotated[float, typer.Option(help="Share of training labels to redraw.")] = 0.2,
     is_json: JsonOption = False,
 ) -> None:
@@ -95,11 +98,17 @@ def ingest(
     ],
     *,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Folder that a CSV file's paths start from; by default its own."),
+    ] = None,
     is_json: JsonOption = False,
 ) -> None:
     """Take a data set into a workspace; its files are only read."""
     with ProgressLine(sys.stderr) as line:
-        report = Workspace.take_in(workspace, source, on_progress=line.counting("reading"))
+        report = Workspace.take_in(
+            workspace, source, root=root, on_progress=line.counting("reading")
+        )
     n_classes = len(report.n_by_class)
     lines = [f"Took in {report.n_samples:,} images of {n_classes} classes ({report.layout})."]
     if report.unreadable:

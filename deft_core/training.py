@@ -124,6 +124,10 @@ class Engine:
     def backward(self, loss: Tensor) -> None:
         self._accelerator.backward(loss)
 
+    def shorten(self, parameters: list[nn.Parameter], *, limit: float) -> None:
+        """Scale the gradient over all the parameters down to this length, if it is longer."""
+        self._accelerator.clip_grad_norm_(parameters, limit)
+
     def scale_state(self) -> dict[str, Any]:
         """Where the loss scaling of fp16 stands; empty in other precisions."""
         scaler = self._accelerator.scaler
@@ -395,6 +399,8 @@ class Training:
         """The loss of a batch, after one step against its gradient."""
         self._parts.work(lambda size: self._find_gradients(batch, epoch, size))
         loss = self._objective.end_batch(batch.n_in_all)
+        if self._settings.gradient_limit:
+            self._engine.shorten(self._parameters, limit=self._settings.gradient_limit)
         self._optimiser.step()
         return loss
 
