@@ -19,21 +19,12 @@ import numpy as np
 from fastapi import APIRouter, Depends, Header, HTTPException, Query, Response
 from fastapi.responses import FileResponse, JSONResponse
 
+from deft_core.decisions import Decision, Note
 from deft_core.errors import CountChangedError, StoreError
 from deft_core.reasons import Evidence
-from deft_core.review import (
-    LONGEST_PAGE,
-    Agreement,
-    Confusion,
-    Counts,
-    Decision,
-    History,
-    Note,
-    QueuedSample,
-    QueuePage,
-    Review,
-)
+from deft_core.review import LONGEST_PAGE, Review
 from deft_core.selection import CLEAN_THRESHOLD
+from deft_core.shown import Agreement, Confusion, Counts, History, QueuedSample, QueuePage
 from deft_core.workspace import Workspace
 from review_ui.images import Images, SourceFile
 from review_ui.messages import (

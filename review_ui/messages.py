@@ -6,16 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from deft_core.review import (
-    LONGEST_NAME,
-    LONGEST_NOTE,
-    LONGEST_PAGE,
-    LONGEST_UID_OF_MANY,
-    MOST_CELLS,
-    MOST_LABELS,
-    MOST_NAMES,
-    MOST_SAMPLE_IDS,
-)
+from deft_core.decisions import LONGEST_NAME, LONGEST_NOTE, LONGEST_UID_OF_MANY
+from deft_core.review import LONGEST_PAGE, MOST_CELLS, MOST_LABELS, MOST_NAMES, MOST_SAMPLE_IDS
 from deft_core.store import Filter, Sort
 
 LONGEST_BATCH = 1000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from pathlib import Path
 
 import pytest
@@ -87,11 +86,11 @@ def test_progress_counts_every_image(photos: Path, loaded: Loaded) -> None:
 
 
 def test_the_table_has_a_row_for_each_image(photos: Path, loaded: Loaded) -> None:
-    file = io.StringIO()
+    with (photos.parent / "table.csv").open("w", encoding="utf-8", newline="") as file:
+        write_csv(predict(photos, loaded, top=2, device="cpu"), file)
 
-    write_csv(predict(photos, loaded, top=2, device="cpu"), file)
-
-    rows = list(csv.DictReader(io.StringIO(file.getvalue())))
+    with (photos.parent / "table.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
     assert list(rows[0]) == [
         *("file_name", "predicted_label", "probability", "label_2", "probability_2", "problem")
     ]

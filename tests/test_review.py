@@ -15,8 +15,10 @@ from hypothesis import given as cases
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from deft_core.decisions import Decision, Note
 from deft_core.errors import CountChangedError, StoreError
-from deft_core.review import Counts, Decision, NextSteps, Note, QueuedSample, Review
+from deft_core.review import Review
+from deft_core.shown import Counts, NextSteps, QueuedSample
 from deft_core.store import SORT_NAMES, Filter, Sort, Store
 from tests.small_world import NOW, Clock, add_scores, make_store
 
