@@ -13,6 +13,7 @@ import argparse
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from deft_core import phase2
 from deft_core.config import Phase2Config
@@ -20,6 +21,7 @@ from deft_core.demo import write_demo
 from deft_core.ingest import Ingested, read_source
 from deft_core.prompts import default_prompt
 from deft_core.run_folder import RunFolder
+from deft_core.selection import undecided
 from deft_core.selection import undecided
 
 WAYS = {
@@ -42,14 +44,14 @@ def main() -> None:
                 data = read_source(demo)
                 for way, changes in WAYS.items():
                     settings = Phase2Config.from_preset(
-                        "demo", seed=seed, vpt_tokens=4, has_baseline=False, **changes
+                        "demo", seed=seed, vpt_tokens=4, compares_with="none", **changes
                     )
                     test = work(data, settings, Path(scratch) / way)
                     figures = f"{test['accuracy']:>10.3f}{test['macro_f1']:>10.3f}"
                     print(f"{noise:>10}{seed:>6}  {way:<22}{figures}", flush=True)
 
 
-def work(data: Ingested, settings: Phase2Config, path: Path) -> dict[str, float]:
+def work(data: Ingested, settings: Phase2Config, path: Path) -> dict[str, Any]:
     """The test of a phase 2 that believes every given label."""
     config = {
         "kind": "phase2",
@@ -64,7 +66,8 @@ def work(data: Ingested, settings: Phase2Config, path: Path) -> dict[str, float]
     run = RunFolder.create(path, config=config, samples=undecided(data.samples))
     for _ in phase2.run(run):
         pass
-    return run.read_json("report.json")["test"]
+    (entry,) = run.read_json("report.json")["evaluation"]
+    return entry["test"]
 
 
 def parse_arguments() -> argparse.Namespace:
