@@ -9,11 +9,12 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import psutil
 
 from deft_core.errors import DeftError, RunError
+from deft_core.failures import explained
 from deft_core.run_folder import Progress, RunFolder
 
 ERROR_OF_ASSISTANT = "error.json"
@@ -30,9 +31,9 @@ def execute(
 ) -> None:
     """Work through a stage in this process; the folder's status says how it ended.
 
-    A run that was cut off before goes on. SIGTERM closes the stage at its next report. DeftError is
-    for the user to mend and is kept with its hint; anything else is a bug, leaves its traceback in
-    the log and goes on to the caller.
+    A run that was cut off before goes on. SIGTERM closes the stage at its next report; what it did
+    up to its last checkpoint stays. What the user can mend is kept with its hint; anything else is
+    a bug, leaves its traceback in the log and goes on to the caller.
     """
     state, other = folder.status().state, find_process(folder)
     if state == "done":
@@ -47,32 +48,43 @@ def execute(
     with _terminations() as is_told_to_stop:
         folder.set_status("running")
         try:
+            last = Progress(stage="starting")
+            folder.add_progress(last)
             with closing(stage(folder)) as reports:
                 for progress in reports:
-                    folder.add_progress(progress)
+                    # One that waits says the same for hours.
+                    if progress != last:
+                        folder.add_progress(progress)
+                    last = progress
                     if on_progress:
                         on_progress(progress)
                     if is_told_to_stop():
                         raise RunCancelled
         except BaseException as error:
-            elsewhere = _error_of_assistant(folder)
-            if elsewhere:
-                folder.set_status("failed", error=elsewhere.message, hint=elsewhere.hint)
-                raise elsewhere from error
+            known = _error_of_assistant(folder) or explained(error, folder)
             # Workers of the stage get the signal too, and their ends look like failures of it.
             if is_told_to_stop() or isinstance(error, KeyboardInterrupt):
-                folder.set_status("cancelled")
+                _leave(folder, "cancelled")
                 raise RunCancelled(f"{folder.run_id} was cancelled.") from error
-            if isinstance(error, DeftError):
-                folder.set_status("failed", error=error.message, hint=error.hint)
-            else:
-                folder.set_status(
+            if known is None:
+                _leave(
+                    folder,
                     "failed",
                     error=f"This is a bug: {type(error).__name__}: {error}",
                     hint="The log of the run ends with the traceback; please report it.",
                 )
-            raise
+                raise
+            _leave(folder, "failed", error=known.message, hint=known.hint)
+            if known is error:
+                raise
+            raise known from error
         folder.set_status("done")
+
+
+def _leave(folder: RunFolder, state: str, *, error: str = "", hint: str = "") -> None:
+    # A full disk may refuse this too, and the folder may be gone: the run is then seen as crashed.
+    with suppress(OSError):
+        folder.set_status(state, error=error, hint=hint)
 
 
 def assist(folder: RunFolder, stage: Stage) -> None:

@@ -8,27 +8,26 @@ from datetime import datetime
 from typing import Any
 
 from deft_core.errors import RunError
-from deft_core.run_folder import UNFINISHED, Progress, RunFolder
+from deft_core.failures import cause_of_death
+from deft_core.run_folder import UNFINISHED, WAITING, Progress, RunFolder
 from deft_core.run_process import find_process
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunView:
-    """A run as it stands: queued, running, done, failed, cancelled, crashed, or damaged, when its
-    folder cannot be read and `error` says why. `losses` holds (fraction, loss) pairs."""
+    """A run as it stands: queued, waiting for its turn on a device, running, done, failed,
+    cancelled, crashed, or damaged, when its folder cannot be read and `error` says why."""
 
     run_id: str
     kind: str
     round: int
     state: str
     progress: Progress | None
-    losses: list[tuple[float, float]]
     error: str
     hint: str
     seconds: float
     settings: dict[str, Any]
     report: dict[str, Any] | None
-    log_tail: str
 
     @property
     def is_finished(self) -> bool:
@@ -62,26 +61,28 @@ def view_of(folder: RunFolder, *, state: str) -> RunView:
 
 
 def _whole_view(folder: RunFolder, *, state: str) -> RunView:
-    config, status, reports = folder.config(), folder.status(), folder.progress()
+    config, status = folder.config(), folder.status()
+    # A run that is to go on has reports of the time before.
+    progress = folder.latest_progress() if state != "queued" else None
+    if state == "running" and progress and progress.stage == WAITING:
+        state = WAITING
     started_at = datetime.fromisoformat(config["created_at"]).timestamp()
     ended_at = time.time() if state in UNFINISHED else status.changed_at
     error, hint = status.error, status.hint
     if state == "crashed":
-        error = "The process of this run ended without a word."
-        hint = "It may have run out of memory; the log shows its last lines. Start it again."
+        cause = cause_of_death(folder)
+        error, hint = cause.message, cause.hint
     return RunView(
         run_id=folder.run_id,
         kind=config["kind"],
         round=config["round"],
         state=state,
-        progress=reports[-1] if reports else None,
-        losses=[(one.fraction, one.loss) for one in reports if one.loss is not None],
+        progress=progress,
         error=error,
         hint=hint,
         seconds=max(0.0, ended_at - started_at),
         settings=config["settings"],
         report=folder.read_json("report.json") if state == "done" else None,
-        log_tail=_log_tail(folder),
     )
 
 
@@ -92,15 +93,9 @@ def _damaged_view(folder: RunFolder, *, error: RunError) -> RunView:
         round=0,
         state="damaged",
         progress=None,
-        losses=[],
         error=error.message,
         hint=error.hint,
         seconds=0.0,
         settings={},
         report=None,
-        log_tail=_log_tail(folder),
     )
-
-
-def _log_tail(folder: RunFolder) -> str:
-    return folder.tail("log.txt").decode(errors="replace")

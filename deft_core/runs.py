@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,6 +25,7 @@ import pyarrow.compute as pc
 from deft_core import selection
 from deft_core.config import Config, Phase1Config, Phase2Config
 from deft_core.errors import DeftError, RunError
+from deft_core.failures import explaining
 from deft_core.run_folder import UNFINISHED, Progress, RunFolder
 from deft_core.run_process import find_process
 from deft_core.run_results import NEIGHBOURS, neighbours, queue_scores
@@ -38,7 +41,7 @@ POLL_SECONDS = 0.5
 
 
 class Runs:
-    """The runs of a workspace, one at a time."""
+    """The runs of a workspace. Of those that are started one works on each device, others wait."""
 
     def __init__(
         self, path: Path, *, store: Store, cache: Path, program: Sequence[str] = PROGRAM
@@ -54,7 +57,6 @@ class Runs:
         if kind not in CONFIGS or not isinstance(settings, CONFIGS[kind]):
             raise RunError(f'There is no "{kind}" run with {type(settings).__name__}.')
         with self._lock:
-            self._refuse_second_run()
             folder = self._prepare(kind, settings=settings)
             self._spawn(folder, kind=kind)
         return folder.run_id
@@ -63,9 +65,22 @@ class Runs:
         """How a run stands; RunError when there is none with this id."""
         return self._view(self._folder(run_id))
 
-    def list(self) -> tuple[RunView, ...]:
-        """Every run, newest first."""
-        return tuple(map(self._view, reversed(self._folders())))
+    def list(self, kind: str = "") -> tuple[RunView, ...]:
+        """Every run, or those of one kind, newest first."""
+        return tuple(self._view(one) for one in reversed(self._folders()) if _is_of(one, kind))
+
+    def latest(self, kind: str = "") -> RunView | None:
+        """The newest run, or the newest of one kind."""
+        folders = (one for one in reversed(self._folders()) if _is_of(one, kind))
+        return next(map(self._view, folders), None)
+
+    def losses(self, run_id: str) -> tuple[Progress, ...]:
+        """The reports of a run that have a loss, as one curve."""
+        return tuple(self._folder(run_id).losses())
+
+    def log_tail(self, run_id: str) -> str:
+        """The end of what a run printed."""
+        return self._folder(run_id).tail("log.txt").decode(errors="replace")
 
     def resume(self, run_id: str) -> None:
         """Let a run that ended without a result go on from its last checkpoint."""
@@ -77,11 +92,22 @@ class Runs:
                     f"{run_id} is {state}; only a run that was cut off can go on.",
                     "Start a new run.",
                 )
-            self._refuse_second_run()
             kind = folder.config()["kind"]
             (folder.path / "cancel.json").unlink(missing_ok=True)
-            folder.set_status("queued")
-            self._spawn(folder, kind=kind)
+            with explaining(folder):
+                folder.set_status("queued")
+                self._spawn(folder, kind=kind)
+
+    def delete(self, run_id: str) -> None:
+        """Remove the folder of a run that is finished: its log, model and reports. The scores that
+        the store has taken in from it and all decisions stay."""
+        with self._lock:
+            folder = self._folder(run_id)
+            if self._state(folder) in UNFINISHED:
+                raise RunError(f"{run_id} is {self._state(folder)}.", "Cancel it first.")
+            # What is cut off here is no longer a run.
+            doomed = folder.path.rename(folder.path.with_name(f".{run_id}.{uuid4().hex}.deleted"))
+        shutil.rmtree(doomed, ignore_errors=True)
 
     def cancel(self, run_id: str) -> None:
         """Ask a run to stop; the second time it is killed. Nothing happens to a finished one."""
@@ -90,7 +116,9 @@ class Runs:
             if self._state(folder) not in UNFINISHED:
                 return
             has_been_asked = (folder.path / "cancel.json").exists()
-            folder.write_json("cancel.json", {"asked_at": utc_now().isoformat()})
+            # A full disk does not keep a run from being stopped.
+            with suppress(OSError):
+                folder.write_json("cancel.json", {"asked_at": utc_now().isoformat()})
             process = find_process(folder)
             if process:
                 # It leads a group of its own, to which its workers belong.
@@ -156,17 +184,11 @@ class Runs:
             "prompts": list(dataset.prompts),
             "settings": settings.to_json(),
         }
+        samples = _run_samples(self._store.samples())
         self._path.mkdir(parents=True, exist_ok=True)
         path = self._path / f"{kind}-{self._next_number():03d}"
-        return RunFolder.create(path, config=config, samples=_run_samples(self._store.samples()))
-
-    def _refuse_second_run(self) -> None:
-        unfinished = [view for view in self.list() if not view.is_finished]
-        if unfinished:
-            raise RunError(
-                f"{unfinished[0].run_id} is {unfinished[0].state}; one run works at a time.",
-                "Wait for it, or cancel it.",
-            )
+        with explaining(RunFolder(path)):
+            return RunFolder.create(path, config=config, samples=samples)
 
     def _spawn(self, folder: RunFolder, *, kind: str) -> None:
         package_root = str(Path(__file__).resolve().parent.parent)
@@ -201,7 +223,7 @@ class Runs:
     def _folder(self, run_id: str) -> RunFolder:
         folder = RunFolder(self._path / run_id)
         if not (RUN_ID.fullmatch(run_id) and (folder.path / "status.json").exists()):
-            raise RunError(f'There is no run "{run_id}".')
+            raise RunError(f'There is no run "{run_id}".', "Was its folder deleted?")
         return folder
 
     def _state(self, folder: RunFolder) -> str:
@@ -238,6 +260,10 @@ def _launched(program: Sequence[str], *, settings: Mapping[str, Any]) -> Sequenc
     options = ["--multi_gpu", "--num_processes", str(n_processes), "--num_machines", "1"]
     options += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     return [python, "-m", "accelerate.commands.launch", *options, *rest]
+
+
+def _is_of(folder: RunFolder, kind: str) -> bool:
+    return folder.run_id.startswith(kind)
 
 
 def _number(run_id: str) -> int:

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
@@ -63,6 +64,24 @@ def find_precision(name: str, device: torch.device) -> str:
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
+def devices_of(settings: TrainingConfig) -> dict[str, str]:
+    """What each device that a run needs is called, and what tells it from every other one."""
+    device = find_device(settings.device)
+    if device.type != "cuda":
+        return {device.type: device.type}
+    found = range(min(settings.n_processes, torch.cuda.device_count()))
+    return {f"cuda:{i}": f"cuda-{torch.cuda.get_device_properties(i).uuid}" for i in found}
+
+
+def memory_in_use() -> tuple[str, int]:
+    """What computes here, and the bytes that it holds; of the CPU, those of this process."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.get_device_name(), torch.cuda.memory_reserved()
+    if torch.backends.mps.is_available() and torch.mps.driver_allocated_memory():
+        return "Apple GPU", torch.mps.driver_allocated_memory()
+    return "CPU", psutil.Process().memory_info().rss
+
+
 class Engine:
     """This process's part of a run: its device, its precision, and the other processes.
 
@@ -103,6 +122,10 @@ class Engine:
 
     def backward(self, loss: Tensor) -> None:
         self._accelerator.backward(loss)
+
+    def shorten(self, parameters: list[nn.Parameter], *, limit: float) -> None:
+        """Scale the gradient over all the parameters down to this length, if it is longer."""
+        self._accelerator.clip_grad_norm_(parameters, limit)
 
     def scale_state(self) -> dict[str, Any]:
         """Where the loss scaling of fp16 stands; empty in other precisions."""
@@ -153,6 +176,7 @@ class Meter:
     def progress(self, stage: str, **details: Any) -> Progress:
         speed = self._done / max(time.monotonic() - self._started, 1e-9)
         done = self._skipped + self._done
+        device, memory_bytes = memory_in_use()
         return Progress(
             stage=stage,
             done=done,
@@ -160,6 +184,8 @@ class Meter:
             fraction=done / max(self._total, 1),
             images_per_second=speed,
             seconds_left=(self._total - done) / max(speed, 1e-9),
+            device=device,
+            memory_bytes=memory_bytes,
             note=self.note,
             **details,
         )
@@ -399,6 +425,8 @@ class Training:
         """The loss of a batch, after one step against its gradient."""
         self._parts.work(lambda size: self._find_gradients(batch, epoch, size))
         loss = self._objective.end_batch(batch.n_in_all)
+        if self._settings.gradient_limit:
+            self._engine.shorten(self._parameters, limit=self._settings.gradient_limit)
         self._optimiser.step()
         return loss
 

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,8 +24,8 @@ from deft_core import phase1
 from deft_core.config import Phase1Config
 from deft_core.demo import CLASS_NAMES, write_demo
 from deft_core.run_folder import RunFolder
-from deft_core.selection import undecided
 from deft_core.training import Engine, Meter, open_images
+from tools.bench_runs import new_run
 
 N_PICTURES = 64
 
@@ -75,16 +74,6 @@ def linked_run(scratch: Path, *, n: int) -> RunFolder:
     links.mkdir()
     for i in range(n):
         (links / f"{i}.jpg").symlink_to(pictures[i % len(pictures)])
-    config = {
-        "kind": "phase1",
-        "round": 1,
-        "created_at": datetime.now(UTC).isoformat(),
-        "root": str(links),
-        "cache": str(scratch / "cache"),
-        "class_names": list(CLASS_NAMES),
-        "prompts": list(CLASS_NAMES),
-        "settings": Phase1Config.from_preset("demo", keeps_squares=False).to_json(),
-    }
     samples = pa.table(
         {
             "sample_id": pa.array(range(n), pa.int32()),
@@ -94,7 +83,8 @@ def linked_run(scratch: Path, *, n: int) -> RunFolder:
             "given_label": pa.array([i % len(CLASS_NAMES) for i in range(n)], pa.int32()),
         }
     )
-    return RunFolder.create(scratch / "run", config=config, samples=undecided(samples))
+    settings = Phase1Config.from_preset("demo", keeps_squares=False)
+    return new_run(scratch / "run", settings, root=links, class_names=CLASS_NAMES, samples=samples)
 
 
 def parse_arguments() -> argparse.Namespace:
