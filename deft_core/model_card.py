@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from deft_core.terminal import TRAINED_ON
+
 MOST_CLASSES = 200
 
 FILES: Mapping[str, str] = {
@@ -83,7 +85,7 @@ def _front_matter(about: Mapping[str, Any], *, report: Mapping[str, Any]) -> str
         "tags": ["image-classification", library, "denoising-fine-tuning"],
         "metrics": ["accuracy", "f1"],
     }
-    test = report["test"]
+    test = _test(report)
     if test:
         result = {
             "task": {"type": "image-classification"},
@@ -257,28 +259,38 @@ for i in np.argsort(-probabilities[0])[:5]:
 
 
 def _figures(report: Mapping[str, Any]) -> str:
-    """The table of test figures; without test images, that there are none."""
-    rows = [
-        (name, f"{n:,}", f"{test['n']:,}", f"{test['accuracy']:.1%}", f"{test['macro_f1']:.3f}")
-        for name, n, test in (
-            ("**the curated set: this model**", report["n_train"], report["test"]),
-            ("the given labels", report["n_given"], report["baseline"]),
-        )
-        if test
-    ]
-    if not rows:
+    """The table of test figures, this model's first; without test images, that there are none."""
+    test = _test(report)
+    if not test:
         return "There were no test images, so nothing is known of how good it is."
-    columns = ("trained on", "images", "test images", "test accuracy", "macro F1")
+    this = report["evaluation"][-1]
+    rows = [
+        (
+            f"{TRAINED_ON[one['trained_on']]}{': this model' if one is this else ''}",
+            f"{one['n_train']:,}",
+            f"{one['test']['accuracy']:.1%}",
+            f"{one['test']['macro_f1']:.3f}",
+            f"{one['test']['ece']:.3f}",
+        )
+        for one in reversed(report["evaluation"])
+    ]
+    columns = ("trained on the", "images", "test accuracy", "macro F1", "calibration error")
     return (
-        f"{_table(columns, rows)}\n\nThe test images were trained on by none of them. Their "
-        "labels are taken to be right."
+        f"{_table(columns, rows)}\n\nOn {test['n']:,} test images, not trained on. The labels "
+        f"of {test['n_reviewed']:,} of them were reviewed; the others are taken to be right."
     )
+
+
+def _test(report: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What the test images said of this model; None without any."""
+    test: Mapping[str, Any] | None = report["evaluation"][-1]["test"]
+    return test
 
 
 def _training(about: Mapping[str, Any], *, report: Mapping[str, Any]) -> str:
     facts = [
         ("data set", literal(about["data_set"])),
-        ("images trained on", f"{report['n_train']:,}"),
+        ("images trained on", f"{report['evaluation'][-1]['n_train']:,}"),
         ("run", f"{literal(about['run'])}, {literal(about['created_at'])}"),
         ("on", literal(report["device"])),
         *((name, literal(str(value))) for name, value in about["settings"].items()),
@@ -321,7 +333,8 @@ _LIMITS = """\
 - It knows pictures like those that it was trained on; on others the figures above do not hold.
 - Only the largest centred square of a picture is seen.
 - Labels that nobody has reviewed may be wrong, and a class with few images is known less well.
-- A probability is the model's own and not checked against how often it is right."""
+- A probability is the model's own; how far it is from how often the model is right is the
+  calibration error above."""
 
 
 def _files(names: Sequence[str], *, differences: Mapping[str, float]) -> str:

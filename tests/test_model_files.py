@@ -43,11 +43,12 @@ LABELS = {
     "n_reviewers": 2,
     "n_rounds": 1,
 }
+TEST = {"n": 4, "n_reviewed": 1, "accuracy": 0.75, "macro_f1": 0.7, "ece": 0.125}
 REPORT = {
-    "n_train": 7,
-    "n_given": 9,
-    "test": {"n": 4, "accuracy": 0.75, "macro_f1": 0.7},
-    "baseline": None,
+    "evaluation": [
+        {"trained_on": "given", "n_train": 9, "test": {**TEST, "accuracy": 0.5}},
+        {"trained_on": "curated", "n_train": 7, "test": TEST},
+    ],
     "device": "cpu",
 }
 
@@ -70,7 +71,7 @@ def make_run(path: Path, world: Path, **settings: Any) -> RunFolder:
     """A phase 2 that is to be worked through, on the tiny CLIP unless the settings name a model."""
     small = {"epochs": 1, "batch_size": 6, "device": "cpu", "image_size": 32, "vpt_tokens": 2}
     model = {"model": f"local-dir:{world / 'model'}", "pretrained": "", "learning_rate": 0.05}
-    chosen = Phase2Config(**{**small, **model, "has_baseline": False, **settings})
+    chosen = Phase2Config(**{**small, **model, "compares_with": "none", **settings})
     labels = pa.array([i % 3 for i in range(N)], pa.int32())
     samples = pa.table(
         {
@@ -79,7 +80,10 @@ def make_run(path: Path, world: Path, **settings: Any) -> RunFolder:
             "sha256": [f"{i:064x}" for i in range(N)],
             "split": ["train"] * 9 + ["test"] * 3,
             "given_label": labels,
+            "final_label": labels,
             "curated_label": labels,
+            "is_clean": [True] * N,
+            "is_reviewed": [False] * N,
         }
     )
     config = {
@@ -326,7 +330,23 @@ def test_the_card_says_how_the_model_was_made(world: Path, tmp_path: Path) -> No
     assert "| red \\| \\<b\\> |" in card
     assert "| reviewed, given another label | 2 |" in card
     assert "| reviewers | 2 |" in card
-    assert "75.0%" in card
+    assert "| curated set: this model | 7 | 75.0% | 0.700 | 0.125 |" in card
+    assert "| given labels | 9 | 50.0% |" in card
+    assert "The labels of 1 of them were reviewed" in card
+
+
+def test_a_card_without_test_images_says_so(world: Path, tmp_path: Path) -> None:
+    run = shaken_run(tmp_path / "run", world)
+    run.write_json(
+        "report.json",
+        {"evaluation": [{"trained_on": "curated", "n_train": 7, "test": None}], "device": "cpu"},
+    )
+
+    model_files.export_model(run, to=tmp_path / "out")
+
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "There were no test images" in card
+    assert "model-index" not in card
 
 
 @pytest.mark.parametrize("model", ["tiny", "timm:resnet18"])
