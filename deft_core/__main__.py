@@ -49,7 +49,7 @@ WorkspaceOption = Annotated[
         show_default=str(DEFAULT_WORKSPACE.relative_to(DATA.parent)),
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+JsonOption = Annotated[bool, typer.Option("--json", metavar="", help="Print the result as JSON.")]
 
 
 @app.command()
@@ -156,7 +156,9 @@ def export(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     format: Annotated[str, typer.Option(help=f"One of: {', '.join(FORMATS)}.")] = "csv",
     to: Annotated[Path, typer.Option(help="File or folder to write.")],
-    is_forced: Annotated[bool, typer.Option("--force", help="Replace an existing table.")] = False,
+    is_forced: Annotated[
+        bool, typer.Option("--force", metavar="", help="Replace an existing table.")
+    ] = False,
     is_json: JsonOption = False,
 ) -> None:
     """Write the decisions as a table, or the curated set as class folders."""

@@ -266,6 +266,10 @@ class Review:
         """How many of the reviewer's leases on these samples, or of all his leases, have ended."""
         return self._store.reviewers.release(sample_ids, reviewer=self.name(reviewer))
 
+    def renew_leases(self, *, reviewer: str | None = None) -> int:
+        """How many leases of the reviewer, who shows that he is still there, run anew."""
+        return self._store.reviewers.renew(reviewer=self.name(reviewer), now=self._clock())
+
     def double_share(self) -> float:
         """The share of samples that a second reviewer decides blind."""
         return self._store.reviewers.double_share()

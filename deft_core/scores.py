@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float, Int
 
 from deft_core.run_folder import RunFolder
 
-N_TOP = 5
+N_TOP = 6
+"""The reviewer is offered five classes beside the given one."""
 
 Columns = dict[str, np.ndarray]
 

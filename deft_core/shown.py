@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from deft_core.agreement import PairAgreement
 
+N_OTHERS = 5
+
 
 @dataclass(frozen=True, kw_only=True)
 class QueuedSample:
-    """One scored sample with all that the reviewer is shown; `version` changes with the bytes.
+    """One scored sample with all that the reviewer is shown; `version` changes with the bytes, and
+    `top_labels` are the most similar classes beside the given one, each with both similarities.
 
     While he is to decide it blind, the verdict, its label and reviewer and the note are None.
     """
@@ -143,14 +146,16 @@ class Points:
 
 def queued_sample(row: dict[str, Any]) -> QueuedSample:
     """What a row of the store says about a sample."""
-    lists = ("top_labels", "top_pos_sims", "top_neg_sims")
+    others = [i for i, label in enumerate(row["top_labels"]) if label != row["given_label"]]
     columns: dict[str, Any] = {
-        name: tuple(row[name]) if name in lists else row[name] for name in _AS_STORED
+        name: tuple(row[name][i] for i in others[:N_OTHERS]) if name in _LISTS else row[name]
+        for name in _AS_STORED
     }
     return QueuedSample(version=row["sha256"][:12], **columns)
 
 
 _AS_STORED = [one.name for one in fields(QueuedSample) if one.name != "version"]
+_LISTS = ("top_labels", "top_pos_sims", "top_neg_sims")
 
 
 def logged_event(row: dict[str, Any]) -> Event:

@@ -90,8 +90,9 @@ class ViewFilterMessage(FilterMessage):
 
 
 class ViewMessage(Message):
-    """Where a reviewer is at the desk."""
+    """Where a reviewer is at the desk of the store with the id `store`."""
 
+    store: Name
     sort: SortName = "p_clean"
     seed: Number = 0
     filter: ViewFilterMessage = ViewFilterMessage()

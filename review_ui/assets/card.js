@@ -145,7 +145,7 @@ export class Card {
     this.showClasses();
   }
 
-  /** The given label first, then the five nearest classes: always six rows, so nothing moves. */
+  /** The given label first, then the five nearest others: always as many rows, so nothing moves. */
   showClasses() {
     const { sample } = this;
     const { classes } = this.part;
@@ -178,7 +178,7 @@ export class Card {
     const nameElement = make("span", "desk-class-name", name);
     nameElement.dir = "auto";
     button.append(make("kbd", "", key), nameElement);
-    if (label === this.sample.given_label) button.append(make("em", "desk-class-given", "given"));
+    if (rank === "given") button.append(make("em", "desk-class-given", "given"));
     button.append(
       this.bars(pos, neg),
       make("span", "desk-class-sim", pos.toFixed(3)),

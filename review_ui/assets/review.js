@@ -46,7 +46,7 @@ class Desk {
     this.session = null;
     this.isPlots = false;
     this.server = new Server();
-    this.view = new View({ server: this.server, mayKeep: () => !this.ledger.isElsewhere });
+    this.view = new View({ server: this.server, store: () => this.ledger.outbox.store });
     this.messages = new Messages(root, this.part);
     this.ledger = new Ledger({
       server: this.server,

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, Route, expect
 
 from deft_core.workspace import Workspace
-from tests.browser.conftest import N_FLAGGED, App, Watch, leave, open_desk, wait_until_saved
+from tests.browser.conftest import (
+    N_FLAGGED,
+    App,
+    StartApp,
+    Watch,
+    leave,
+    open_desk,
+    wait_until_saved,
+)
 from tests.small_world import add_scores, write_class_folders
 
-StartApp = Callable[..., App]
 N_MANY = 30
 
 
