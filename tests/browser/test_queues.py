@@ -186,7 +186,7 @@ def test_nothing_is_applied_when_the_number_has_changed(
 ) -> None:
     watch.tolerated = "Failed to load resource"
     other = page.context.new_page()
-    open_desk(other, app)
+    open_desk(other, desk)
     page.bring_to_front()
     page.get_by_role("button", name="Apply to all").click()
     dialog = page.get_by_role("dialog")
