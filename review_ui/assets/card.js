@@ -142,6 +142,10 @@ export class Card {
       : "the model agrees on the class";
     desk.button("suggestion").disabled = !hasSuggestion;
     this.part.noteText.textContent = sample.note ?? "";
+    write(
+      this.part.spoken,
+      `${sample.file_name}, given label ${desk.name(sample.given_label)}, suggested label ${this.part.suggested.textContent}`,
+    );
     this.showClasses();
   }
 

@@ -239,8 +239,8 @@ class Desk {
     if (!this.session?.run) return;
     this.isPlots = mode === "plots";
     if (!this.isPlots) this.view.change({ mode });
-    this.focus();
     this.show();
+    this.focus();
   }
 
   leavePlots(then) {
@@ -327,8 +327,10 @@ class Desk {
     return this.root.querySelector(`[data-act="${act}"]`);
   }
 
+  /** In the grid the focus is in the list, so that a screen reader follows its cursor. */
   focus() {
-    if (!document.querySelector("dialog[open]")) this.root.focus({ preventScroll: true });
+    const place = this.root.dataset.view === "grid" ? this.part.tiles : this.root;
+    if (!document.querySelector("dialog[open]")) place.focus({ preventScroll: true });
   }
 
   // ---- deciding -----------------------------------------------------------------------------

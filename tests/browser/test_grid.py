@@ -167,7 +167,7 @@ def test_pages_are_turned_and_resized_without_deciding(
     page.keyboard.press("PageUp")
     expect(tile).to_have_count(24)
     assert kinds(page)[2] == "marked", "A mark is not lost by looking elsewhere"
-    page.get_by_label("Images a page").select_option("12")
+    page.get_by_label("Page of").select_option("12")
     expect(tile).to_have_count(12)
     open_desk(page, app)
     expect(tile).to_have_count(12)

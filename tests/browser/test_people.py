@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from deft_core.workspace import Workspace
 from tests.browser.conftest import (
+    CLASS_NAMES,
     FILE_NAMES,
     N_FLAGGED,
     App,
@@ -172,6 +173,9 @@ def test_everything_is_said_to_a_screen_reader(app: App, page: Page) -> None:
     open_desk(page, app)
     press(page, "x")
     expect(page.locator("[aria-live=polite]").first).to_have_text("excluded")
+    expect(page.locator(".desk-unseen")).to_have_text(
+        f"{FILE_NAMES[1]}, given label {CLASS_NAMES[1]}, suggested label {CLASS_NAMES[5]}"
+    )
     expect(page.get_by_role("progressbar", name="Suspects decided")).to_have_attribute(
         "aria-valuenow", "1"
     )
@@ -180,6 +184,12 @@ def test_everything_is_said_to_a_screen_reader(app: App, page: Page) -> None:
     expect(tiles.get_by_role("option").nth(1)).to_have_attribute(
         "aria-label", re.compile("keeps its label$")
     )
+    expect(tiles).to_be_focused()
+    before = tiles.get_attribute("aria-activedescendant")
+    page.keyboard.press("ArrowRight")
+    expect(tiles).not_to_have_attribute("aria-activedescendant", before or "")
+    page.keyboard.press("c")
+    expect(page.get_by_role("region", name="Review desk")).to_be_focused()
 
 
 def test_names_of_any_kind_are_text_and_move_nothing(
