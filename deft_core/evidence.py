@@ -1,7 +1,8 @@
 """What speaks for and against a label beside the detector: its nearest trusted neighbours.
 
-A sample is trusted when phase 1 selects it as clean. Neighbours are those with the largest cosine
-similarity of image features; the browser side reads them and computes nothing.
+A sample is trusted when it was trained on and its label is confirmed by a reviewer or selected as
+clean. Neighbours are those with the largest cosine similarity of image features; the browser side
+reads them and computes nothing.
 """
 
 from __future__ import annotations
@@ -23,27 +24,27 @@ def neighbour_table(
     sample_id: Int[np.ndarray, " n"],
     features: Float[np.ndarray, "n dim"],
     *,
-    is_clean: Bool[np.ndarray, " n"],
-    given: Int[np.ndarray, " n"],
+    is_trusted: Bool[np.ndarray, " n"],
+    labels: Int[np.ndarray, " n"],
     predicted: Int[np.ndarray, " n"],
     most_exact: int = MOST_FOR_EXACT_SEARCH,
 ) -> pa.Table:
     """One row a sample: the ids of its nearest trusted samples, nearest first.
 
-    `nearest` are of any class, `nearest_given` of its given and `nearest_predicted` of its
-    predicted class. No sample is its own neighbour. More than `most_exact` trusted samples are
-    searched in part.
+    `nearest` are of any class, `nearest_given` of the class of its own label and
+    `nearest_predicted` of its predicted class. No sample is its own neighbour. More than
+    `most_exact` trusted samples are searched in part.
     """
     features = np.ascontiguousarray(features, dtype=np.float32)
-    everyone = np.zeros(len(given), dtype=given.dtype)
+    everyone = np.zeros(len(labels), dtype=labels.dtype)
     columns = {
         "nearest": (everyone, everyone, N_NEAREST),
-        "nearest_given": (given, given, N_OF_A_CLASS),
-        "nearest_predicted": (given, predicted, N_OF_A_CLASS),
+        "nearest_given": (labels, labels, N_OF_A_CLASS),
+        "nearest_predicted": (labels, predicted, N_OF_A_CLASS),
     }
     found = {
         name: _nearest(
-            features, is_clean=is_clean, group=group, wanted=wanted, n=n, most_exact=most_exact
+            features, is_trusted=is_trusted, group=group, wanted=wanted, n=n, most_exact=most_exact
         )
         for name, (group, wanted, n) in columns.items()
     }
@@ -58,7 +59,7 @@ def neighbour_table(
 def _nearest(
     features: Float[np.ndarray, "n dim"],
     *,
-    is_clean: Bool[np.ndarray, " n"],
+    is_trusted: Bool[np.ndarray, " n"],
     group: Int[np.ndarray, " n"],
     wanted: Int[np.ndarray, " n"],
     n: int,
@@ -67,7 +68,7 @@ def _nearest(
     """Rows of the `n` nearest trusted samples in the group that each sample wants; -1 for none."""
     nearest = np.full((len(features), n), -1, dtype=np.int64)
     for one in np.unique(wanted):
-        trusted, asking = np.flatnonzero(is_clean & (group == one)), np.flatnonzero(wanted == one)
+        trusted, asking = np.flatnonzero(is_trusted & (group == one)), np.flatnonzero(wanted == one)
         if len(trusted) == 0:
             continue
         # One more than wanted, because the nearest to a trusted sample is itself.

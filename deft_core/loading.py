@@ -62,7 +62,8 @@ class ImageLoader:
     """Batches of the images at `root / file_names[row]`, decoded in worker processes.
 
     An image that cannot be read is left out of its batch and named in `unreadable`. With `squares`,
-    an image is decoded once and then read from there; `places[row]` is where it lies.
+    an image is decoded once and then read from there; `places[row]` is where it lies. With
+    `trained_rows`, shuffled passes give these images alone.
     """
 
     def __init__(
@@ -77,13 +78,16 @@ class ImageLoader:
         share: Share = Share(),
         squares: Squares | None = None,
         places: Sequence[int] | None = None,
+        trained_rows: Int[np.ndarray, " n_trained"] | None = None,
     ) -> None:
         self.n_images = len(file_names)
         self.unreadable: dict[str, str] = {}
         self._file_names = file_names
         self._seed = seed
         self._device = device
-        self._order = _Order(self.n_images, batch_size=batch_size, seed=seed, share=share)
+        self._order = _Order(
+            self.n_images, batch_size=batch_size, seed=seed, share=share, trained_rows=trained_rows
+        )
         self._loader = DataLoader(
             _Images(root, file_names, image_size=image_size, squares=squares, places=places),
             batch_sampler=self._order,
@@ -94,7 +98,8 @@ class ImageLoader:
         )
 
     def shuffled(self, epoch: int) -> Iterator[Batch]:
-        """Every image once, in an order and with crops and flips that depend on seed and epoch."""
+        """The images to train on, in an order and with crops and flips that depend on seed and
+        epoch."""
         crops = random_crops(self.n_images, np.random.default_rng([self._seed, epoch, CROPS]))
         crops = crops.to(self._device)
         for batch in self._batches(epoch):
@@ -137,17 +142,20 @@ class FeatureLoader:
         seed: int,
         device: torch.device,
         share: Share = Share(),
+        trained_rows: Int[np.ndarray, " n_trained"] | None = None,
     ) -> None:
         self.n_images = n_images
         self._is_readable = torch.zeros(n_images, dtype=torch.bool)
         self._is_readable[rows] = True
         self._features = torch.zeros(n_images, features.shape[1])
         self._features[rows] = features
-        self._order = _Order(n_images, batch_size=batch_size, seed=seed, share=share)
+        self._order = _Order(
+            n_images, batch_size=batch_size, seed=seed, share=share, trained_rows=trained_rows
+        )
         self._device = device
 
     def shuffled(self, epoch: int) -> Iterator[Batch]:
-        """Every sample once, in an order that depends on seed and epoch."""
+        """The samples to train on, in an order that depends on seed and epoch."""
         return self._batches(epoch)
 
     def in_order(self) -> Iterator[Batch]:
@@ -163,31 +171,49 @@ class FeatureLoader:
 
 
 class _Order:
-    """The rows of each batch of one pass that belong to this process; no epoch means in order."""
+    """The rows of each batch of one pass that belong to this process: all in order without an
+    epoch, else those to train on, shuffled."""
 
-    def __init__(self, n_images: int, *, batch_size: int, seed: int, share: Share) -> None:
+    def __init__(
+        self,
+        n_images: int,
+        *,
+        batch_size: int,
+        seed: int,
+        share: Share,
+        trained_rows: Int[np.ndarray, " n_trained"] | None,
+    ) -> None:
         self.epoch: int | None = None
-        self._n_images = n_images
+        self._every_row = np.arange(n_images)
+        self._trained_rows = self._every_row if trained_rows is None else trained_rows
+        self._batch_size = batch_size
         self._seed = seed
         self._share = share
-        self._starts = list(range(0, n_images, batch_size))
-        if len(self._starts) > 1 and n_images - self._starts[-1] < share.n_processes:
-            # Every process needs a part of every batch.
-            self._starts.pop()
 
     def __iter__(self) -> Iterator[list[int]]:
-        rows = np.arange(self._n_images)
+        rows = self._rows().copy()
         if self.epoch is not None:
             np.random.default_rng([self._seed, self.epoch, ORDER]).shuffle(rows)
-        for batch in np.split(rows, self._starts[1:]):
+        for batch in np.split(rows, self._starts()[1:]):
             yield batch[self._share.process :: self._share.n_processes].tolist()
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self._starts())
 
     def batch_sizes(self) -> list[int]:
         """How many samples each batch holds in all processes."""
-        return [end - start for start, end in pairwise([*self._starts, self._n_images])]
+        return [end - start for start, end in pairwise([*self._starts(), len(self._rows())])]
+
+    def _rows(self) -> Int[np.ndarray, " n"]:
+        return self._every_row if self.epoch is None else self._trained_rows
+
+    def _starts(self) -> list[int]:
+        n = len(self._rows())
+        starts = list(range(0, n, self._batch_size))
+        if len(starts) > 1 and n - starts[-1] < self._share.n_processes:
+            # Every process needs a part of every batch.
+            starts.pop()
+        return starts
 
 
 class _Images(Dataset[tuple[int, np.ndarray | str]]):

@@ -16,56 +16,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from jaxtyping import Float, Int, Real
+from jaxtyping import Float, Int
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deft_core import clip
-from deft_core.adapters import adapt_image_side
+from deft_core.classifier import Classifier, build_classifier
 from deft_core.config import Phase2Config
 from deft_core.errors import RunError
 from deft_core.loading import Batch, ImageLoader
-from deft_core.prompts import PHOTO
 from deft_core.run_folder import Progress, RunFolder
 from deft_core.training import Engine, Meter, Training, open_images
-
-
-class Classifier(nn.Module):
-    """The image tower of a CLIP, of which some or all learns, and a head over the classes."""
-
-    def __init__(self, model: clip.Clip, prompts: Sequence[str], settings: Phase2Config) -> None:
-        super().__init__()
-        self.image_size = model.image_size
-        self.normalise = model.normalise
-        self.head: nn.Module = (
-            TextHead(model, prompts)
-            if settings.head == "text"
-            # It reads the features before CLIP's projection, as in the reference.
-            else nn.Linear(model.visual.proj.shape[0], len(prompts))
-        )
-        if settings.head == "linear":
-            model.visual.proj = None
-        self.added = adapt_image_side(model, settings)
-        self.tower = model.visual
-
-    def forward(self, images: Real[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch n_cls"]:
-        return self.head(self.tower(self.normalise(images)))
-
-
-class TextHead(nn.Module):
-    """Scaled similarities to "a photo of a <prompt>"; nothing in it learns."""
-
-    weight: Float[Tensor, "n_cls dim"]
-
-    def __init__(self, model: clip.Clip, prompts: Sequence[str]) -> None:
-        super().__init__()
-        with torch.no_grad():
-            text = model.encode_text([PHOTO.format(prompt) for prompt in prompts])
-            self.register_buffer("weight", model.logit_scale * text)
-
-    def forward(self, features: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch n_cls"]:
-        return F.normalize(features.float(), dim=-1) @ self.weight.T
 
 
 def run(folder: RunFolder) -> Iterator[Progress]:
@@ -170,9 +131,8 @@ class Adaptation:
         """A classifier trained on every readable sample with the labels of `label_column`."""
         settings, engine = self._settings, self.engine
         torch.manual_seed(settings.seed)
-        model = clip.load(settings.model, settings.pretrained)
-        classifier = Classifier(model, self._prompts, settings).to(engine.device).train()
-        loader = self._loader(samples, model.image_size)
+        classifier = build_classifier(settings, self._prompts).to(engine.device).train()
+        loader = self._loader(samples, classifier.image_size)
         labels = torch.from_numpy(samples[label_column].to_numpy().astype(np.int64))
         module = engine.prepare(classifier)
         training = Training(

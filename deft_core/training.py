@@ -9,13 +9,15 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from accelerate.utils.memory import should_reduce_batch_size
-from jaxtyping import Float
+from jaxtyping import Float, Int, Real
 from torch import Tensor, nn
 
 from deft_core.config import TrainingConfig
@@ -63,6 +65,24 @@ def find_precision(name: str, device: torch.device) -> str:
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
+def devices_of(settings: TrainingConfig) -> dict[str, str]:
+    """What each device that a run needs is called, and what tells it from every other one."""
+    device = find_device(settings.device)
+    if device.type != "cuda":
+        return {device.type: device.type}
+    found = range(min(settings.n_processes, torch.cuda.device_count()))
+    return {f"cuda:{i}": f"cuda-{torch.cuda.get_device_properties(i).uuid}" for i in found}
+
+
+def memory_in_use() -> tuple[str, int]:
+    """What computes here, and the bytes that it holds; of the CPU, those of this process."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.get_device_name(), torch.cuda.memory_reserved()
+    if torch.backends.mps.is_available() and torch.mps.driver_allocated_memory():
+        return "Apple GPU", torch.mps.driver_allocated_memory()
+    return "CPU", psutil.Process().memory_info().rss
+
+
 class Engine:
     """This process's part of a run: its device, its precision, and the other processes.
 
@@ -103,6 +123,10 @@ class Engine:
 
     def backward(self, loss: Tensor) -> None:
         self._accelerator.backward(loss)
+
+    def shorten(self, parameters: list[nn.Parameter], *, limit: float) -> None:
+        """Scale the gradient over all the parameters down to this length, if it is longer."""
+        self._accelerator.clip_grad_norm_(parameters, limit)
 
     def scale_state(self) -> dict[str, Any]:
         """Where the loss scaling of fp16 stands; empty in other precisions."""
@@ -153,6 +177,7 @@ class Meter:
     def progress(self, stage: str, **details: Any) -> Progress:
         speed = self._done / max(time.monotonic() - self._started, 1e-9)
         done = self._skipped + self._done
+        device, memory_bytes = memory_in_use()
         return Progress(
             stage=stage,
             done=done,
@@ -160,9 +185,71 @@ class Meter:
             fraction=done / max(self._total, 1),
             images_per_second=speed,
             seconds_left=(self._total - done) / max(speed, 1e-9),
+            device=device,
+            memory_bytes=memory_bytes,
             note=self.note,
             **details,
         )
+
+
+class Parts:
+    """How many images are worked through at once: all of a batch at first, half as many whenever
+    the memory runs out.
+
+    `use` says in an error what for. Where processes wait for each other within an attempt, one
+    alone cannot try again (`is_repeatable`).
+    """
+
+    def __init__(
+        self,
+        settings: TrainingConfig,
+        *,
+        device: torch.device,
+        meter: Meter,
+        use: str,
+        is_repeatable: bool = True,
+    ) -> None:
+        self.size = settings.part_size or settings.batch_size
+        self._device = device
+        self._meter = meter
+        self._use = use
+        self._is_repeatable = is_repeatable
+
+    def work(self, attempt: Callable[[int], T]) -> T:
+        """What `attempt` comes to with the first size that the memory holds; RunError when it does
+        not hold a single image."""
+        while True:
+            try:
+                return attempt(self.size)
+            except RuntimeError as error:
+                if not should_reduce_batch_size(error):
+                    raise
+            # What the failed attempt held is free again only here, behind its handler.
+            self._halve()
+
+    def encode(
+        self,
+        images: Real[Tensor, "batch 3 size size"],
+        encoder: Callable[[Tensor], Float[Tensor, "_ dim"]],
+    ) -> Float[Tensor, "batch dim"]:
+        """What `encoder` makes of the images, a part at a time."""
+        return self.work(lambda size: torch.cat([encoder(part) for part in images.split(size)]))
+
+    def _halve(self) -> None:
+        if self.size == 1 or not self._is_repeatable:
+            raise RunError(
+                f"The memory of {self._device} does not hold {self.size} "
+                f"{'image' if self.size == 1 else 'images'} in {self._use}.",
+                "Choose a smaller part_size, a smaller model, or fewer visual prompt tokens.",
+            )
+        full = self.size
+        self.size = math.ceil(full / 2)
+        self._meter.note = (
+            f"The memory does not hold {full} images at once: batches are worked through in parts "
+            f"of {self.size}."
+        )
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def open_images(
@@ -172,6 +259,7 @@ def open_images(
     image_size: int,
     engine: Engine,
     settings: TrainingConfig,
+    trained_rows: Int[np.ndarray, " n_trained"] | None = None,
 ) -> ImageLoader:
     """A loader of some of the run's samples, by way of the squares that its workspace keeps."""
     task, every = folder.config(), folder.samples()
@@ -188,6 +276,7 @@ def open_images(
         share=engine.share,
         squares=squares,
         places=pc.index_in(samples["sample_id"], every["sample_id"]).to_pylist(),
+        trained_rows=trained_rows,
     )
 
 
@@ -253,7 +342,13 @@ class Training:
                 fused=engine.device.type in ("cpu", "cuda"),
             )
         )
-        self._part_size = settings.part_size or settings.batch_size
+        self._parts = Parts(
+            settings,
+            device=engine.device,
+            meter=meter,
+            use="training",
+            is_repeatable=engine.share.n_processes == 1,
+        )
 
     def state(self) -> State:
         """All that the next epoch needs to know of the epochs before."""
@@ -261,7 +356,7 @@ class Training:
             "parameters": [one.detach() for one in self._parameters],
             "optimiser": self._optimiser.state_dict(),
             "scale": self._engine.scale_state(),
-            "part_size": self._part_size,
+            "part_size": self._parts.size,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -271,7 +366,7 @@ class Training:
                 mine.copy_(saved)
         self._optimiser.load_state_dict(state["optimiser"])
         self._engine.restore_scale(state["scale"])
-        self._part_size = state["part_size"]
+        self._parts.size = state["part_size"]
 
     def epoch(self, number: int, loader: Loader) -> Iterator[Progress]:
         """One pass over the images, the `number`th, counted from 1.
@@ -302,8 +397,10 @@ class Training:
 
     def step(self, batch: Batch, *, epoch: int) -> Float[Tensor, ""]:
         """The loss of a batch, after one step against its gradient."""
-        self._find_gradients(batch, epoch)
+        self._parts.work(lambda size: self._find_gradients(batch, epoch, size))
         loss = self._objective.end_batch(batch.n_in_all)
+        if self._settings.gradient_limit:
+            self._engine.shorten(self._parameters, limit=self._settings.gradient_limit)
         self._optimiser.step()
         return loss
 
@@ -312,28 +409,16 @@ class Training:
         for group in self._optimiser.param_groups:
             group["lr"] = self._settings.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
-    def _find_gradients(self, batch: Batch, epoch: int) -> None:
-        """Gradients of the mean loss of the batch, in parts small enough for the memory."""
-        while not self._fits_in_memory(batch, epoch):
-            # What the failed attempt held is free again only here, behind its handler.
-            self._halve_parts()
-
-    def _fits_in_memory(self, batch: Batch, epoch: int) -> bool:
-        """Whether there are gradients now, or the memory ran out on the way to them."""
+    def _find_gradients(self, batch: Batch, epoch: int, part_size: int) -> None:
+        """Gradients of the mean loss of the batch, summed over its parts."""
         self._objective.begin_batch()
         self._optimiser.zero_grad(set_to_none=True)
-        try:
-            *before, last = batch.split(self._part_size)
-            # Processes may have different numbers of parts: they meet at the last one alone.
-            with self._engine.without_exchange(self._module):
-                for part in before:
-                    self._add_gradients(part, epoch)
-            self._add_gradients(last, epoch)
-        except RuntimeError as error:
-            if should_reduce_batch_size(error):
-                return False
-            raise
-        return True
+        *before, last = batch.split(part_size)
+        # Processes may have different numbers of parts: they meet at the last one alone.
+        with self._engine.without_exchange(self._module):
+            for part in before:
+                self._add_gradients(part, epoch)
+        self._add_gradients(last, epoch)
 
     def _add_gradients(self, part: Batch, epoch: int) -> None:
         with self._engine.autocast():
@@ -348,22 +433,6 @@ class Training:
                 "A process cannot read any image of its part of a batch.",
                 "Run in one process to see which images are missing.",
             )
-
-    def _halve_parts(self) -> None:
-        if self._part_size == 1 or self._engine.share.n_processes > 1:
-            raise RunError(
-                f"The memory of {self._engine.device} does not hold {self._part_size} "
-                f"{'image' if self._part_size == 1 else 'images'} in training.",
-                "Choose a smaller part_size, a smaller model, or fewer visual prompt tokens.",
-            )
-        full = self._part_size
-        self._part_size = math.ceil(full / 2)
-        self._meter.note = (
-            f"The memory does not hold {full} images at once: batches are worked through in parts "
-            f"of {self._part_size}."
-        )
-        if self._engine.device.type == "cuda":
-            torch.cuda.empty_cache()
 
 
 def _finite(sum_of_losses: Tensor, epoch: int) -> float:

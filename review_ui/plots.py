@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from deft_core.run_folder import Progress
 from deft_core.selection import CLEAN_THRESHOLD
 
 FLAGGED = "#d97706"
@@ -40,13 +41,13 @@ def clean_probability_histogram(p_clean: NDArray[np.float32]) -> go.Figure:
     return figure
 
 
-def loss_curve(losses: Sequence[tuple[float, float]]) -> go.Figure:
-    """The training loss against the share of the run that is done, from (fraction, loss)."""
+def loss_curve(reports: Sequence[Progress]) -> go.Figure:
+    """The training loss against the share of the run that is done."""
     figure = _figure(x_title="share of the run done", y_title="training loss")
     figure.add_scatter(
-        x=[fraction for fraction, _ in losses],
-        y=[loss for _, loss in losses],
-        mode="lines" if len(losses) > 1 else "markers",
+        x=[one.fraction for one in reports],
+        y=[one.loss for one in reports],
+        mode="lines" if len(reports) > 1 else "markers",
         line={"color": CLEAN, "width": 2},
         name="loss",
         hovertemplate="loss %{y:.3f} at %{x:.0%}<extra></extra>",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import signal
@@ -139,6 +140,26 @@ def test_ctrl_c_cancels_the_run_and_says_so(workspace: Path, tiny_clip: str) -> 
     assert errors.endswith("phase1-001 was cancelled.\n")
     with Workspace.open(workspace) as opened:
         assert opened.runs.view("phase1-001").state == "cancelled"
+
+
+def test_delete__asks_first(
+    workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Workspace.open(workspace) as opened:
+        run_id = opened.runs.start("phase1", Phase1Config(model="local-dir:none", device="cpu"))
+        opened.runs.wait(run_id)
+    unknown = refused(capsys, "delete", "phase1-009", "--workspace", workspace)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    with pytest.raises(SystemExit) as caught:
+        run("delete", run_id, "--workspace", workspace)
+    assert caught.value.code == 1
+    assert (workspace / "runs" / run_id).exists()
+
+    deleted = run_json(capsys, "delete", run_id, "--workspace", workspace, "--yes")
+
+    assert 'There is no run "phase1-009"' in unknown
+    assert deleted == {"deleted": run_id}
+    assert not (workspace / "runs" / run_id).exists()
 
 
 def test_a_run_folder_is_worked_through_here(

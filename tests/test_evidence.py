@@ -18,8 +18,8 @@ def table(**changes: np.ndarray) -> pa.Table:
     values = {
         "sample_id": np.arange(10, 15),
         "features": on_a_circle(0, 10, 30, 65, 100),
-        "is_clean": np.array([True, True, True, True, False]),
-        "given": np.array([0, 0, 1, 1, 0]),
+        "is_trusted": np.array([True, True, True, True, False]),
+        "labels": np.array([0, 0, 1, 1, 0]),
         "predicted": np.array([0, 1, 1, 1, 1]),
         **changes,
     }
@@ -40,7 +40,7 @@ def test_neighbours_of_a_class_carry_that_given_label() -> None:
 
 
 def test_a_class_without_trusted_samples_has_no_neighbours() -> None:
-    found = table(is_clean=np.zeros(5, dtype=bool))
+    found = table(is_trusted=np.zeros(5, dtype=bool))
 
     assert found["nearest"].to_pylist() == [[]] * 5
     assert found["nearest_given"].type == pa.list_(pa.int32())
@@ -51,7 +51,7 @@ def test_a_large_set_is_searched_in_part_and_nearly_as_well() -> None:
     features = random.normal(size=(3000, 8))
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     zeros = np.zeros(3000, dtype=np.int64)
-    options = {"is_clean": np.ones(3000, dtype=bool), "given": zeros, "predicted": zeros}
+    options = {"is_trusted": np.ones(3000, dtype=bool), "labels": zeros, "predicted": zeros}
 
     exact = evidence.neighbour_table(np.arange(3000), features, **options)["nearest"].to_pylist()
     quick = evidence.neighbour_table(np.arange(3000), features, **options, most_exact=100)

@@ -16,11 +16,11 @@ SAMPLES = pa.table({"sample_id": pa.array([10, 11, 12, 13, 14], pa.int32())})
 
 
 def columns(
-    rows: list[int], given: list[int], pos: list[list[float]], neg: list[list[float]]
+    rows: list[int], labels: list[int], pos: list[list[float]], neg: list[list[float]]
 ) -> Columns:
     return score_columns(
         np.array(rows),
-        np.array(given),
+        np.array(labels),
         p_clean=np.array(rows, np.float32) / 10,
         is_clean=np.array(rows) > 5,
         pos_sims=np.array(pos, np.float32),

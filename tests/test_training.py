@@ -159,6 +159,21 @@ def test_momentum_and_weight_decay_by_hand() -> None:
     assert weight == pytest.approx(after_one - 0.05 * second)
 
 
+@pytest.mark.parametrize(("limit", "weight"), [(0.0, 0.45), (1.0, 0.1), (4.6, 0.45)])
+@pytest.mark.parametrize("part_size", [0, 3])
+def test_a_gradient_beyond_the_limit_is_shortened_to_it(
+    limit: float, weight: float, part_size: int
+) -> None:
+    settings = configure(
+        batch_size=N, learning_rate=0.1, epochs=1, gradient_limit=limit, part_size=part_size
+    )
+
+    found, _ = train(Pull(one_weight()), settings)
+
+    # The mean of the targets is 2.25, so the gradient of the whole batch is -4.5.
+    assert found == pytest.approx(weight, rel=1e-5)
+
+
 @pytest.mark.parametrize("part_size", [1, 3, 5, 100])
 def test_working_in_parts_learns_the_same(part_size: int) -> None:
     whole, _ = train(Pull(one_weight()), configure(epochs=3, learning_rate=0.1))

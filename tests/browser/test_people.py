@@ -68,7 +68,7 @@ def test_two_reviewers_never_get_the_same_image(
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
     with watched_context(chromium, watch) as elsewhere:
         other = elsewhere.new_page()
-        open_desk(other, desk)
+        open_desk(other, app)
         call_oneself(other, "bob")
         expect(other.get_by_role("heading", name="The rest is with other")).to_be_visible()
         expect(other.locator(".desk-counts")).to_contain_text(f"{N_FLAGGED} with other reviewers")
