@@ -332,7 +332,8 @@ def _neighbours(
     rows = pc.index_in(scores["sample_id"], samples["sample_id"]).to_numpy()
     return evidence.neighbour_table(
         scores["sample_id"].to_numpy(),
-        np.load(folder.path / "features.npy")[rows],
+        folder.path / "features.npy",
+        rows=rows,
         is_clean=is_clean,
         given=samples["given_label"].to_numpy()[rows],
         predicted=scores["predicted_label"].to_numpy(),
