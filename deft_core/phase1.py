@@ -375,7 +375,8 @@ def _neighbours(
     is_confirmed = standing.is_confirmed.cpu().numpy()[rows]
     return evidence.neighbour_table(
         scores["sample_id"].to_numpy(),
-        np.load(folder.path / "features.npy")[rows],
+        folder.path / "features.npy",
+        rows=rows,
         is_trusted=is_trained & (is_confirmed | scores["is_clean"].to_numpy()),
         labels=standing.labels.cpu().numpy()[rows],
         predicted=scores["predicted_label"].to_numpy(),
