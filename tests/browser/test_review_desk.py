@@ -40,14 +40,20 @@ def test_each_key_is_a_decision(desk: App, page: Page) -> None:
     }
 
 
-def test_a_digit_takes_a_similar_class_and_the_given_one_means_keep(desk: App, page: Page) -> None:
-    press(page, "2")  # class 0, which is also the given label of sample 0
-    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
+def test_a_digit_takes_another_class_and_the_given_one_means_keep(desk: App, page: Page) -> None:
+    file = page.locator(".desk-file")
+    press(page, "2")  # Sample 0 resembles one class beside its own.
+    press(page, "1")
+    expect(file).to_have_text(FILE_NAMES[1])
     press(page, "2")
-    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[2])
+    expect(file).to_have_text(FILE_NAMES[2])
+    press(page, "/")
+    page.keyboard.type(CLASS_NAMES[2])
+    page.keyboard.press("Enter")
+    expect(file).not_to_have_text(FILE_NAMES[2])
     wait_until_saved(page)
     leave(page)
-    assert desk.decisions() == {0: ("keep", 0), 1: ("relabel", 0)}
+    assert desk.decisions() == {0: ("relabel", 5), 1: ("relabel", 0), 2: ("keep", 2)}
 
 
 def test_undo_by_key_and_after_a_reload(desk: App, page: Page) -> None:
