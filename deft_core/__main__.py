@@ -214,7 +214,7 @@ def resume(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     is_json: JsonOption = False,
 ) -> None:
-    """Go on with a run that was cut off: phase 1 from its last whole epoch, phase 2 anew."""
+    """Go on with a run that was cut off, from its last whole epoch."""
     with _existing(workspace) as opened:
         opened.runs.resume(run_id)
         _finish(opened.runs, run_id, is_json=is_json)

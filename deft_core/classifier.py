@@ -40,7 +40,11 @@ class Classifier(nn.Module):
         self._head_name = head_name
 
     def forward(self, images: Real[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch n_cls"]:
-        return self.head(self.tower(self.normalise(images)))
+        return self.head(self.features(images))
+
+    def features(self, images: Real[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch dim"]:
+        """What the head tells the classes by."""
+        return self.tower(self.normalise(images))
 
     def timm_state(self) -> dict[str, Tensor]:
         """The weights under the names that timm gives them in a model with a head of its own."""

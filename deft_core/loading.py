@@ -31,6 +31,7 @@ from deft_core.squares import Squares
 SMALLEST_CROP = 0.7
 WIDEST_STRETCH = 4 / 3
 MOST_WORKERS = 8
+Rows = Int[np.ndarray, " n_chosen"]
 ORDER, CROPS = range(2)
 """What a random generator is for: different uses of one seed and epoch never share draws."""
 
@@ -62,8 +63,8 @@ class ImageLoader:
     """Batches of the images at `root / file_names[row]`, decoded in worker processes.
 
     An image that cannot be read is left out of its batch and named in `unreadable`. With `squares`,
-    an image is decoded once and then read from there; `places[row]` is where it lies. With
-    `trained_rows`, shuffled passes give these images alone.
+    an image is decoded once and then read from there; `places[row]` is where it lies. A pass goes
+    over every image, or over those of `rows`, in which one may stand several times.
     """
 
     def __init__(
@@ -78,16 +79,13 @@ class ImageLoader:
         share: Share = Share(),
         squares: Squares | None = None,
         places: Sequence[int] | None = None,
-        trained_rows: Int[np.ndarray, " n_trained"] | None = None,
     ) -> None:
         self.n_images = len(file_names)
         self.unreadable: dict[str, str] = {}
         self._file_names = file_names
         self._seed = seed
         self._device = device
-        self._order = _Order(
-            self.n_images, batch_size=batch_size, seed=seed, share=share, trained_rows=trained_rows
-        )
+        self._order = _Order(self.n_images, batch_size=batch_size, seed=seed, share=share)
         self._loader = DataLoader(
             _Images(root, file_names, image_size=image_size, squares=squares, places=places),
             batch_sampler=self._order,
@@ -97,20 +95,20 @@ class ImageLoader:
             pin_memory=device.type == "cuda",
         )
 
-    def shuffled(self, epoch: int) -> Iterator[Batch]:
-        """The images to train on, in an order and with crops and flips that depend on seed and
-        epoch."""
+    def shuffled(self, epoch: int, rows: Rows | None = None) -> Iterator[Batch]:
+        """The images in an order and with crops and flips that depend on seed and epoch."""
         crops = random_crops(self.n_images, np.random.default_rng([self._seed, epoch, CROPS]))
         crops = crops.to(self._device)
-        for batch in self._batches(epoch):
+        self._order.shuffle(epoch, rows)
+        for batch in self._batches():
             yield Batch(crop(batch.images, crops[batch.rows]), batch.rows, batch.n_in_all)
 
-    def in_order(self) -> Iterator[Batch]:
-        """Every image once, in the table's order and without augmentation."""
-        return self._batches(None)
+    def in_order(self, rows: Rows | None = None) -> Iterator[Batch]:
+        """The images in the table's order, or that of `rows`, without augmentation."""
+        self._order.set(rows)
+        yield from self._batches()
 
-    def _batches(self, epoch: int | None) -> Iterator[Batch]:
-        self._order.epoch = epoch
+    def _batches(self) -> Iterator[Batch]:
         sizes = self._order.batch_sizes()
         for (images, rows, problems), n_in_all in zip(self._loader, sizes, strict=True):
             for row, problem in problems:
@@ -142,28 +140,26 @@ class FeatureLoader:
         seed: int,
         device: torch.device,
         share: Share = Share(),
-        trained_rows: Int[np.ndarray, " n_trained"] | None = None,
     ) -> None:
         self.n_images = n_images
         self._is_readable = torch.zeros(n_images, dtype=torch.bool)
         self._is_readable[rows] = True
         self._features = torch.zeros(n_images, features.shape[1])
         self._features[rows] = features
-        self._order = _Order(
-            n_images, batch_size=batch_size, seed=seed, share=share, trained_rows=trained_rows
-        )
+        self._order = _Order(n_images, batch_size=batch_size, seed=seed, share=share)
         self._device = device
 
-    def shuffled(self, epoch: int) -> Iterator[Batch]:
-        """The samples to train on, in an order that depends on seed and epoch."""
-        return self._batches(epoch)
+    def shuffled(self, epoch: int, rows: Rows | None = None) -> Iterator[Batch]:
+        """The samples in an order that depends on seed and epoch."""
+        self._order.shuffle(epoch, rows)
+        yield from self._batches()
 
-    def in_order(self) -> Iterator[Batch]:
-        """Every sample once, in the table's order."""
-        return self._batches(None)
+    def in_order(self, rows: Rows | None = None) -> Iterator[Batch]:
+        """The samples in the table's order, or that of `rows`."""
+        self._order.set(rows)
+        yield from self._batches()
 
-    def _batches(self, epoch: int | None) -> Iterator[Batch]:
-        self._order.epoch = epoch
+    def _batches(self) -> Iterator[Batch]:
         for chosen, n_in_all in zip(self._order, self._order.batch_sizes(), strict=True):
             rows = torch.tensor(chosen, dtype=torch.long)
             rows = rows[self._is_readable[rows]]
@@ -171,30 +167,26 @@ class FeatureLoader:
 
 
 class _Order:
-    """The rows of each batch of one pass that belong to this process: all in order without an
-    epoch, else those to train on, shuffled."""
+    """The rows of each batch of a pass that belong to this process."""
 
-    def __init__(
-        self,
-        n_images: int,
-        *,
-        batch_size: int,
-        seed: int,
-        share: Share,
-        trained_rows: Int[np.ndarray, " n_trained"] | None,
-    ) -> None:
-        self.epoch: int | None = None
-        self._every_row = np.arange(n_images)
-        self._trained_rows = self._every_row if trained_rows is None else trained_rows
+    def __init__(self, n_images: int, *, batch_size: int, seed: int, share: Share) -> None:
+        self._every_row = self._rows = np.arange(n_images)
         self._batch_size = batch_size
         self._seed = seed
         self._share = share
 
+    def set(self, rows: Rows | None) -> None:
+        """The next pass goes over these rows as they stand, or over every row."""
+        self._rows = self._every_row if rows is None else rows
+
+    def shuffle(self, epoch: int, rows: Rows | None) -> None:
+        """The next pass goes over these rows, or every row, in an order of the epoch's own."""
+        self.set(rows)
+        self._rows = self._rows.copy()
+        np.random.default_rng([self._seed, epoch, ORDER]).shuffle(self._rows)
+
     def __iter__(self) -> Iterator[list[int]]:
-        rows = self._rows().copy()
-        if self.epoch is not None:
-            np.random.default_rng([self._seed, self.epoch, ORDER]).shuffle(rows)
-        for batch in np.split(rows, self._starts()[1:]):
+        for batch in np.split(self._rows, self._starts()[1:]):
             yield batch[self._share.process :: self._share.n_processes].tolist()
 
     def __len__(self) -> int:
@@ -202,13 +194,10 @@ class _Order:
 
     def batch_sizes(self) -> list[int]:
         """How many samples each batch holds in all processes."""
-        return [end - start for start, end in pairwise([*self._starts(), len(self._rows())])]
-
-    def _rows(self) -> Int[np.ndarray, " n"]:
-        return self._every_row if self.epoch is None else self._trained_rows
+        return [end - start for start, end in pairwise([*self._starts(), len(self._rows)])]
 
     def _starts(self) -> list[int]:
-        n = len(self._rows())
+        n = len(self._rows)
         starts = list(range(0, n, self._batch_size))
         if len(starts) > 1 and n - starts[-1] < self._share.n_processes:
             # Every process needs a part of every batch.

@@ -27,7 +27,7 @@ from deft_core import checkpoint, clip, evidence, losses
 from deft_core.config import Phase1Config
 from deft_core.detector import Detector, DualLogits, PromptsAlone
 from deft_core.errors import RunError
-from deft_core.loading import Batch, FeatureLoader, ImageLoader
+from deft_core.loading import Batch, ImageLoader
 from deft_core.run_folder import Progress, RunFolder
 from deft_core.scores import Columns, ScoreWriter, score_columns, trace_table
 from deft_core.training import (
@@ -38,6 +38,7 @@ from deft_core.training import (
     Meter,
     Parts,
     Training,
+    encode_once,
     open_images,
 )
 
@@ -61,12 +62,7 @@ def run(folder: RunFolder) -> Iterator[Progress]:
     detector = build_detector(settings, task["prompts"]).to(engine.device)
     standing = Standing.of(samples, device=engine.device)
     images = open_images(
-        folder,
-        samples,
-        image_size=detector.clip.image_size,
-        engine=engine,
-        settings=settings,
-        trained_rows=standing.trained_rows,
+        folder, samples, image_size=detector.clip.image_size, engine=engine, settings=settings
     )
     detection = Detection(detector, standing, engine=engine, settings=settings)
     scores = yield from detection.run(images, folder)
@@ -244,7 +240,9 @@ class Detection:
         meter = Meter(n_trained + images.n_images * (1 + self._encodes_once))
         loader: Loader = images
         if self._encodes_once:
-            loader = yield from self._encode(images, meter=meter)
+            loader = yield from encode_once(
+                images, self._features, engine=self._engine, settings=self._settings, meter=meter
+            )
         yield from self._train(loader, folder, meter=meter)
         return (yield from self.score(loader, folder, meter=meter))
 
@@ -278,33 +276,12 @@ class Detection:
             meter.skip(len(self._standing.trained_rows) * len(self._traces))
         for epoch in range(len(self._traces) + 1, settings.epochs + 1):
             objective.begin_epoch(epoch)
-            yield from training.epoch(epoch, loader)
+            batches = loader.shuffled(epoch, self._standing.trained_rows)
+            yield from training.epoch(epoch, batches)
             self._traces.append(objective.trace())
             if engine.is_first:
                 traces = torch.from_numpy(np.stack(self._traces))
                 checkpoint.save(folder, {"training": training.state(), "traces": traces})
-
-    def _encode(
-        self, images: ImageLoader, *, meter: Meter
-    ) -> Generator[Progress, None, FeatureLoader]:
-        rows, features = [], []
-        parts = self._parts(meter, use="encoding")
-        for batch in images.in_order():
-            rows.append(batch.rows.cpu())
-            features.append(parts.encode(batch.images, self._features).cpu())
-            if meter.add(batch.n_in_all):
-                yield meter.progress("encoding")
-        shares = self._engine.gather([(torch.cat(rows), torch.cat(features))])
-        return FeatureLoader(
-            torch.cat([rows for rows, _ in shares]),
-            torch.cat([features for _, features in shares]),
-            n_images=images.n_images,
-            batch_size=self._settings.batch_size,
-            seed=self._settings.seed,
-            device=self._engine.device,
-            share=self._engine.share,
-            trained_rows=self._standing.trained_rows,
-        )
 
     def score(
         self, loader: Loader, folder: RunFolder, *, meter: Meter
@@ -317,7 +294,7 @@ class Detection:
         with torch.no_grad():
             text = self._detector.text_features()
         writer = ScoreWriter(folder, n=loader.n_images, dim=text.pos.shape[1])
-        parts = self._parts(meter, use="scoring")
+        parts = Parts(self._settings, device=self._engine.device, meter=meter, use="scoring")
         with writer.open() if self._engine.is_first else nullcontext():
             for batch in loader.in_order():
                 features = batch.images
@@ -331,9 +308,6 @@ class Detection:
                 if meter.add(batch.n_in_all):
                     yield meter.progress("scoring")
         return writer
-
-    def _parts(self, meter: Meter, *, use: str) -> Parts:
-        return Parts(self._settings, device=self._engine.device, meter=meter, use=use)
 
     @torch.no_grad()
     def _features(self, images: Real[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch dim"]:

@@ -20,8 +20,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from deft_core import checkpoint, clip, phase1, phase2, training
-from deft_core.config import IMAGE_SIDES, Phase1Config, Phase2Config
+from deft_core import checkpoint, clip, phase1, training
+from deft_core.config import IMAGE_SIDES, Phase1Config
 from deft_core.demo import write_demo
 from deft_core.errors import RunError
 from deft_core.ingest import read_source
@@ -516,9 +516,6 @@ def assert_same_results(mine: RunFolder, other: RunFolder) -> None:
     assert all(torch.equal(learned[0][name], learned[1][name]) for name in learned[0])
 
 
-# --- phase 2
-
-
 def test_the_recipe_for_real_noise_selects_the_likeliest_label_only(
     data: Path, make_run: Callable[..., RunFolder]
 ) -> None:
@@ -534,70 +531,3 @@ def test_the_recipe_for_real_noise_selects_the_likeliest_label_only(
         assert row["is_clean"] == (row["p_clean"] > 0.5 and is_likeliest)
     report = folder.read_json("report.json")
     assert report["n_flagged"] == sum(not row["is_clean"] for row in scores[:N_TRAIN])
-
-
-def test_phase_2_tests_the_curated_set_beside_the_given_labels(
-    data: Path, make_run: Callable[..., RunFolder]
-) -> None:
-    true = [i % 3 for i in range(N_TRAIN + N_TEST)]
-    given = [(label + 1) % 3 if i < N_TRAIN else label for i, label in enumerate(true)]
-    curated = [None if i in (4, 5) else label for i, label in enumerate(true)]
-    settings = Phase2Config(
-        model=f"local-dir:{data / 'model'}",
-        pretrained="",
-        epochs=30,
-        batch_size=8,
-        learning_rate=0.05,
-        device="cpu",
-    )
-    folder = make_run("phase2", settings.to_json(), given=given, curated=curated)
-
-    list(phase2.run(folder))
-
-    report = folder.read_json("report.json")
-    assert (report["n_train"], report["n_given"]) == (N_TRAIN - 2, N_TRAIN)
-    assert report["test"]["n"] == report["baseline"]["n"] == N_TEST
-    assert report["test"]["accuracy"] > 0.8
-    assert report["baseline"]["accuracy"] < 0.2
-    predictions = folder.read_table("predictions.parquet")
-    assert predictions["sample_id"].to_pylist() == list(range(100, 100 + N_TRAIN))
-
-
-def test_an_empty_curated_set_is_refused_before_any_work(
-    data: Path, make_run: Callable[..., RunFolder]
-) -> None:
-    folder = make_run("phase2", Phase2Config().to_json(), curated=[None] * (N_TRAIN + N_TEST))
-
-    with pytest.raises(RunError, match="curated set is empty"):
-        list(phase2.run(folder))
-
-
-def test_images_that_went_missing_are_counted_out_and_named(
-    data: Path, make_run: Callable[..., RunFolder]
-) -> None:
-    settings = Phase2Config(
-        model=f"local-dir:{data / 'model'}", pretrained="", epochs=1, device="cpu"
-    )
-    folder = make_run("phase2", settings.to_json())
-    task = folder.config()
-    moved = folder.path / "data"
-    moved.mkdir()
-    for i in range(1, N_TRAIN):
-        (moved / f"{i:02d}.png").symlink_to(data / f"{i:02d}.png")
-    folder.write_json("config.json", {**task, "root": str(moved)})
-
-    list(phase2.run(folder))
-
-    report = folder.read_json("report.json")
-    assert (report["n_train"], report["n_given"]) == (N_TRAIN - 1, N_TRAIN - 1)
-    assert report["test"] is None
-    assert [one["file_name"] for one in report["unreadable"]] == ["00.png"] + [
-        f"{i:02d}.png" for i in range(N_TRAIN, N_TRAIN + N_TEST)
-    ]
-
-
-def test_macro_f1_by_hand() -> None:
-    predicted, true = np.array([0, 0, 1, 2]), np.array([0, 1, 1, 1])
-
-    # Class 0: 2/3, class 1: 2*1/(1+3) = 1/2, class 2: 0.
-    assert phase2.macro_f1(predicted, true) == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
