@@ -34,11 +34,12 @@ def run(folder: RunFolder) -> Iterator[Progress]:
     started = time.monotonic()
     task = folder.config()
     settings = Phase2Config.from_json(task["settings"])
-    train, test, curated = _parts(folder.samples())
+    samples = folder.samples()
+    train, test, curated = _parts(samples)
 
     yield Progress(stage="loading the model")
     n_passes = settings.epochs * (len(curated) + len(train) * settings.has_baseline)
-    meter = Meter(n_passes + len(test) * (1 + settings.has_baseline) + len(train))
+    meter = Meter(n_passes + len(test) * (1 + settings.has_baseline) + len(samples))
     adapt = Adaptation(folder, settings, prompts=task["prompts"], meter=meter)
 
     baseline = None
@@ -49,7 +50,7 @@ def run(folder: RunFolder) -> Iterator[Progress]:
         adapt.engine.release()
     on_curated = yield from adapt.fine_tune(curated, "curated_label", stage="on the curated set")
     result = yield from adapt.test(on_curated, test)
-    predictions = yield from adapt.predict(on_curated, train)
+    predictions = yield from adapt.predict(on_curated, samples)
     adapt.engine.close()
     if not adapt.engine.is_first:
         return
@@ -166,15 +167,20 @@ class Adaptation:
     def predict(
         self, classifier: Classifier, samples: pa.Table
     ) -> Generator[Progress, None, pa.Table]:
-        """Per sample: its predicted label, and the probabilities of that and of the given one."""
+        """Per sample: its predicted label, the probabilities of that and of the label with which it
+        stands, and the latter less that of the likeliest other class."""
         rows, probabilities = yield from self._probabilities(classifier, samples, "predicting")
-        given = samples["given_label"].to_numpy()[rows]
+        labels = pc.coalesce(samples["final_label"], samples["given_label"]).to_numpy()[rows]
+        p_given = probabilities[np.arange(len(rows)), labels]
+        others = probabilities.copy()
+        others[np.arange(len(rows)), labels] = -np.inf
         return pa.table(
             {
                 "sample_id": samples["sample_id"].take(pa.array(rows)),
                 "predicted_label": probabilities.argmax(1).astype(np.int32),
                 "p_predicted": probabilities.max(1),
-                "p_given": probabilities[np.arange(len(rows)), given],
+                "p_given": p_given,
+                "margin": p_given - others.max(1),
             }
         )
 

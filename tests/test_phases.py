@@ -560,7 +560,12 @@ def test_phase_2_tests_the_curated_set_beside_the_given_labels(
     assert report["test"]["accuracy"] > 0.8
     assert report["baseline"]["accuracy"] < 0.2
     predictions = folder.read_table("predictions.parquet")
-    assert predictions["sample_id"].to_pylist() == list(range(100, 100 + N_TRAIN))
+    assert predictions["sample_id"].to_pylist() == list(range(100, 100 + N_TRAIN + N_TEST))
+    predicted, p_given, margin = (
+        predictions[name].to_numpy() for name in ("predicted_label", "p_given", "margin")
+    )
+    np.testing.assert_array_equal(margin > 0, predicted == given)
+    assert (p_given >= margin).all()
 
 
 def test_an_empty_curated_set_is_refused_before_any_work(

@@ -150,12 +150,7 @@ export class Card {
     const { sample } = this;
     const { classes } = this.part;
     const focused = classes.contains(document.activeElement) && document.activeElement.dataset.rank;
-    const given = this.classRow({
-      key: "K",
-      label: sample.given_label,
-      pos: sample.pos_sim,
-      neg: sample.neg_sim,
-    });
+    const given = this.classRow({ key: "K", label: sample.given_label, ...this.ofGiven() });
     const top = sample.top_labels.map((label, rank) =>
       this.classRow({
         key: `${rank + 1}`,
@@ -169,6 +164,15 @@ export class Card {
     if (focused) classes.querySelector(`[data-rank="${focused}"]`)?.focus();
   }
 
+  /** The similarities of the given label, if the run kept them: it may have known a reviewed one. */
+  ofGiven() {
+    const { sample } = this;
+    if (sample.scored_label === sample.given_label)
+      return { pos: sample.pos_sim, neg: sample.neg_sim };
+    const rank = sample.top_labels.indexOf(sample.given_label);
+    return { pos: sample.top_pos_sims[rank], neg: sample.top_neg_sims[rank] };
+  }
+
   classRow({ key, rank = "given", label, pos, neg }) {
     const name = this.desk.name(label);
     const button = make("button", "desk-button desk-class");
@@ -179,12 +183,14 @@ export class Card {
     nameElement.dir = "auto";
     button.append(make("kbd", "", key), nameElement);
     if (label === this.sample.given_label) button.append(make("em", "desk-class-given", "given"));
-    button.append(
-      this.bars(pos, neg),
-      make("span", "desk-class-sim", pos.toFixed(3)),
-      make("span", "desk-class-sim", neg.toFixed(3)),
-    );
-    button.title = `${name}: ${pos.toFixed(3)} to the positive, ${neg.toFixed(3)} to the negative prompt`;
+    if (pos !== undefined) {
+      button.append(
+        this.bars(pos, neg),
+        make("span", "desk-class-sim", pos.toFixed(3)),
+        make("span", "desk-class-sim", neg.toFixed(3)),
+      );
+      button.title = `${name}: ${pos.toFixed(3)} to the positive, ${neg.toFixed(3)} to the negative prompt`;
+    }
     const row = make("li");
     row.append(button);
     return row;
@@ -214,5 +220,11 @@ export class Card {
     desk.root.style.setProperty("--threshold", desk.session.clean_threshold);
     write(this.part.threshold, `flagged up to ${percent(desk.session.clean_threshold)}`);
     this.part.cleanMeter.dataset.clean = sample.is_clean;
+    const isGiven = sample.scored_label === sample.given_label;
+    const label = isGiven ? "the given label" : desk.name(sample.scored_label);
+    write(this.part.cleanOf, `probability that ${label} is right`);
+    this.part.changes.hidden = sample.changes.length === 0;
+    this.part.changes.replaceChildren(...sample.changes.map((text) => make("li", "", text)));
+    this.part.changes.dataset.secondLook = sample.is_second_look;
   }
 }
