@@ -28,7 +28,7 @@ from deft_core.errors import DeftError, RunError
 from deft_core.failures import explaining
 from deft_core.run_folder import UNFINISHED, Progress, RunFolder
 from deft_core.run_process import find_process
-from deft_core.run_results import NEIGHBOURS, neighbours, queue_scores
+from deft_core.run_results import NEIGHBOURS, PREDICTIONS, neighbours, predictions, queue_scores
 from deft_core.run_view import RunView, claimed_state, state_of, view_of
 from deft_core.selection import NO_LABEL
 from deft_core.store import Store, utc_now
@@ -247,6 +247,7 @@ class Runs:
             report=folder.read_json("report.json"),
             scores=queue_scores(folder) if config["kind"] == "phase1" else None,
             neighbours=neighbours(folder) if (folder.path / NEIGHBOURS).exists() else None,
+            predictions=predictions(folder) if (folder.path / PREDICTIONS).exists() else None,
         )
 
 

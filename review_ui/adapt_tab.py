@@ -60,6 +60,17 @@ class AdaptTab:
                 "This data set has no test split, so the accuracy on unseen images cannot be told."
             )
         n_left = self._workspace.review.progress().n_left
-        if n_left:
-            return f"{counted(n_left, 'suspect')} still undecided; phase 2 leaves them out."
-        return ""
+        left = f"{counted(n_left, 'suspect')} still undecided; phase 2 leaves them out."
+        return " ".join([left] * bool(n_left) + [self._unreviewed_test()]).strip()
+
+    def _unreviewed_test(self) -> str:
+        """That nobody has looked at the labels that phase 2 is tested on; empty if somebody has."""
+        test = self._workspace.review.split_review("test")
+        if test.n_scored == 0:
+            return "The test images have no scores yet; the next phase 1 makes them reviewable."
+        if test.n_decided or not test.n_flagged:
+            return ""
+        return (
+            f"Nobody has reviewed the test labels, of which {test.n_flagged:,} are flagged: review "
+            "them first, under Filter, test images, or the accuracy is measured on doubtful labels."
+        )
