@@ -38,6 +38,7 @@ class AdaptTab:
                 self._figures = figure_row()
                 self._comparison = gr.Plot(show_label=False, container=False)
                 self._meaning = gr.Markdown()
+            self._panel.layout_past()
 
     def wire(self, page: gr.Blocks) -> None:
         self._panel.wire(page, tab=self.tab, view=self.view, outputs=self.outputs)
@@ -59,7 +60,17 @@ class AdaptTab:
         panel = self._panel.view()
         run = self._panel.latest()
         result = result_view(run.report) if run and run.report else _no_result()
-        return [*panel, shown(self._missing()), *result]
+        notes = filter(None, (self._missing(), self._outdated()))
+        return [*panel, shown("\n\n".join(notes)), *result]
+
+    def _outdated(self) -> str:
+        """What the last run has not seen; empty if nothing."""
+        run = self._panel.latest()
+        if run is None or run.state != "done":
+            return ""
+        n = self._workspace.runs.n_outdated(run.run_id)
+        changed = f"{counted(n, 'image')} of the curated set changed since {run.run_id}"
+        return f"{changed}: start again to use what you have decided." if n else ""
 
     def _missing(self) -> str:
         """What has to be done before phase 2 can say something; empty if nothing."""
