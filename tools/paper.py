@@ -115,7 +115,7 @@ def print_table(arguments: argparse.Namespace) -> None:
             table.preset, **{**table.phase1, "seed": arguments.seed, **phase1}
         ),
         Phase2Config.from_preset(
-            "paper", **{"has_baseline": False, "seed": arguments.seed, **phase2}
+            "paper", **{"compares_with": "none", "seed": arguments.seed, **phase2}
         ),
     )
     data = table.load(arguments.data, arguments.to / f"{arguments.dataset}-pictures")
