@@ -61,10 +61,10 @@ def model_card(
 def literal(text: str) -> str:
     """Markdown that shows exactly this text, on one line.
 
-    >>> print(literal("<b>a|b"))
-    \\<b\\>a\\|b
+    >>> print(literal("<b>a-b|c"))
+    \\<b\\>a-b\\|c
     """
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", _printable(text))
+    return re.sub(r"([!-,./:-@\[-`{-~])", r"\\\1", _printable(text))
 
 
 def _printable(text: str) -> str:
@@ -108,10 +108,10 @@ def _summary(about: Mapping[str, Any]) -> str:
     settings = about["settings"]
     return (
         f"An image classifier for {len(about['class_names']):,} classes: "
-        f"{literal(about['backbone'])} with {literal(about['weights'])} weights, fine-tuned on "
-        f"{literal(about['data_set'])} after its labels had been reviewed (Denoising "
-        "Fine-Tuning, Wei et al., NeurIPS 2024). In the image encoder learned: "
-        f"{settings['image_side']}; the head: {settings['head']}.\n\n"
+        f"{literal(about['backbone'])} with {literal(about['weights'])} weights, fine-tuned on the "
+        f"curated labels of {literal(about['data_set'])} (Denoising Fine-Tuning, Wei et al., "
+        f"NeurIPS 2024). What learned in the image encoder: {settings['image_side']}. The head: "
+        f"{settings['head']}.\n\n"
         "No licence is given here. Before you pass the model on, choose one that the images and "
         "the weights it began with allow, and write it between the rules at the top as `license:`."
     )
@@ -291,12 +291,16 @@ def _training(about: Mapping[str, Any], *, report: Mapping[str, Any]) -> str:
     facts = [
         ("data set", literal(about["data_set"])),
         ("images trained on", f"{report['evaluation'][-1]['n_train']:,}"),
-        ("run", f"{literal(about['run'])}, {literal(about['created_at'])}"),
-        ("on", literal(report["device"])),
-        *((name, literal(str(value))) for name, value in about["settings"].items()),
-        *((f"version of {name}", literal(value)) for name, value in about["versions"].items()),
+        ("run", f"{about['run']}, {about['created_at'][:10]}"),
+        ("on", report["device"]),
+        *((name.replace("_", " "), _shown(value)) for name, value in about["settings"].items()),
+        *((f"version of {name}", value) for name, value in about["versions"].items()),
     ]
     return _table(("", ""), facts)
+
+
+def _shown(value: Any) -> str:
+    return literal(value) if isinstance(value, str) else str(value)
 
 
 def _labels(labels: Mapping[str, Any] | None) -> str:
@@ -339,7 +343,7 @@ _LIMITS = """\
 
 def _files(names: Sequence[str], *, differences: Mapping[str, float]) -> str:
     table = _table(("file", "what it holds"), ((f"`{name}`", FILES[name]) for name in names))
-    checks = ", ".join(f"{one:.0e} with {library}" for library, one in differences.items())
+    checks = ", ".join(f"{one:.1g} with {library}" for library, one in differences.items())
     return (
         f"{table}\n\nThey were read again when they had been written and gave the logits of the "
         f"trained model; the largest difference was {checks}."

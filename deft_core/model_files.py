@@ -195,7 +195,7 @@ def _write(trained: Classifier, folder: Path, *, run: RunFolder) -> dict[str, An
     mean, deviation = trained.normalise.statistics()
     about = {
         "library": "timm" if is_timm else "open_clip",
-        "backbone": _public(settings.model),
+        "backbone": _public(settings.model).removeprefix(clip.LOCAL_PREFIX),
         "weights": _public(settings.pretrained) or "its own",
         "class_names": task["class_names"],
         "prompts": task["prompts"],
