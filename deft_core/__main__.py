@@ -19,14 +19,17 @@ import numpy as np
 import pyarrow as pa
 import typer
 
-from deft_core.config import DATA, PRESETS, Phase1Config
+from deft_core.config import DATA, PRESETS, Phase1Config, TrainingConfig
 from deft_core.errors import ConfigError, DeftError, RunError, StoreError
 from deft_core.export import FORMATS
 from deft_core.noise import MODES as NOISE_MODES
 from deft_core.prompts import read_prompts
 from deft_core.run_folder import Progress, RunFolder
-from deft_core.runs import CONFIGS, RunCancelled, Runs, RunView, assist, execute
+from deft_core.run_process import RunCancelled, assist, execute
+from deft_core.run_view import RunView
+from deft_core.runs import CONFIGS, Runs
 from deft_core.terminal import ProgressLine, duration, summary
+from deft_core.turns import in_turn
 from deft_core.workspace import Workspace, back_up, is_workspace
 
 DEFAULT_WORKSPACE = DATA / "workspace"
@@ -50,7 +53,7 @@ WorkspaceOption = Annotated[
         show_default=str(DEFAULT_WORKSPACE.relative_to(DATA.parent)),
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+JsonOption = Annotated[bool, typer.Option("--json", metavar="", help="Print the result as JSON.")]
 
 
 @app.command()
@@ -165,7 +168,9 @@ def export(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     format: Annotated[str, typer.Option(help=f"One of: {', '.join(FORMATS)}.")] = "csv",
     to: Annotated[Path, typer.Option(help="File or folder to write.")],
-    is_forced: Annotated[bool, typer.Option("--force", help="Replace an existing table.")] = False,
+    is_forced: Annotated[
+        bool, typer.Option("--force", metavar="", help="Replace an existing table.")
+    ] = False,
     is_json: JsonOption = False,
 ) -> None:
     """Write the decisions as a table, or the curated set as class folders."""
@@ -209,10 +214,29 @@ def resume(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     is_json: JsonOption = False,
 ) -> None:
-    """Go on with a run that was cut off: phase 1 from its last whole epoch, phase 2 anew."""
+    """Go on with a run that was cut off, from its last whole epoch."""
     with _existing(workspace) as opened:
         opened.runs.resume(run_id)
         _finish(opened.runs, run_id, is_json=is_json)
+
+
+@app.command()
+def delete(
+    run_id: Annotated[str, typer.Argument(help="The run to delete, such as phase1-001.")],
+    *,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    is_confirmed: Annotated[bool, typer.Option("--yes", help="Do not ask first.")] = False,
+    is_json: JsonOption = False,
+) -> None:
+    """Delete a finished run's folder: its model and log. Its scores and all decisions stay."""
+    with _existing(workspace) as opened:
+        view = opened.runs.view(run_id)
+        if not is_confirmed:
+            typer.confirm(
+                f"Delete {run_id} ({view.state}) with its model and log?", abort=True, err=True
+            )
+        opened.runs.delete(run_id)
+    _print({"deleted": run_id}, f"Deleted {run_id}.", is_json=is_json)
 
 
 @app.command()
@@ -387,27 +411,33 @@ def _work_through(folder: RunFolder, *, kind: str) -> None:
     found = folder.config()["kind"]
     if found != kind:
         raise RunError(f"{folder.path} is a {found} run, not {kind}.", f"Use the command {found}.")
-    if os.environ.get("RANK", "0") != "0":
-        assist(folder, _STAGES[kind])
+    if not _is_first_process():
+        assist(folder, _stage)
         return
     with ProgressLine(sys.stderr) as line:
-        execute(folder, _STAGES[kind], on_progress=line.show)
+        execute(folder, _stage, on_progress=line.show)
 
 
-def _phase1(folder: RunFolder) -> Generator[Progress, None, None]:
+def _stage(folder: RunFolder) -> Generator[Progress, None, None]:
+    """The work of a run, when it has its turn on its devices."""
     # Only the child process pays for torch, and a failing import is a failed run.
-    from deft_core import phase1
+    from deft_core import phase1, phase2, training
 
-    yield from phase1.run(folder)
+    task = folder.config()
+    settings = CONFIGS[task["kind"]].from_json(task["settings"])
+    assert isinstance(settings, TrainingConfig)
+    stages = {"phase1": phase1.run, "phase2": phase2.run}
+    yield from in_turn(
+        stages[task["kind"]](folder),
+        run=folder.path,
+        devices=training.devices_of(settings),
+        is_first=_is_first_process(),
+    )
 
 
-def _phase2(folder: RunFolder) -> Generator[Progress, None, None]:
-    from deft_core import phase2
-
-    yield from phase2.run(folder)
-
-
-_STAGES = {"phase1": _phase1, "phase2": _phase2}
+def _is_first_process() -> bool:
+    """Whether this process reports for its run, and not one beside it that accelerate started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _existing(path: Path) -> Workspace:

@@ -1,8 +1,9 @@
 """What speaks for and against a label beside the detector: its nearest trusted neighbours.
 
-A sample is trusted when phase 1 selects it as clean. Neighbours are those with the largest cosine
-similarity of image features; the browser side reads them and computes nothing. The features of the
-trusted samples are in memory while they are searched, all others a block at a time.
+A sample is trusted when it was trained on and its label is confirmed by a reviewer or selected as
+clean. Neighbours are those with the largest cosine similarity of image features; the browser side
+reads them and computes nothing. The features of the trusted samples are in memory while they are
+searched, all others a block at a time.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ def neighbour_table(
     features: Path,
     *,
     rows: Int[np.ndarray, " n"],
-    is_clean: Bool[np.ndarray, " n"],
-    given: Int[np.ndarray, " n"],
+    is_trusted: Bool[np.ndarray, " n"],
+    labels: Int[np.ndarray, " n"],
     predicted: Int[np.ndarray, " n"],
     most_exact: int = MOST_FOR_EXACT_SEARCH,
 ) -> pa.Table:
@@ -40,9 +41,9 @@ def neighbour_table(
 
     `features` is a file that holds an array, and `rows` are the samples' rows in it.
 
-    `nearest` are of any class, `nearest_given` of its given and `nearest_predicted` of its
-    predicted class. No sample is its own neighbour. More than `most_exact` trusted samples are
-    searched in part.
+    `nearest` are of any class, `nearest_given` of the class of its own label and
+    `nearest_predicted` of its predicted class. No sample is its own neighbour. More than
+    `most_exact` trusted samples are searched in part.
     """
 
     def read(some: Int[np.ndarray, " some"]) -> Float[np.ndarray, "some dim"]:
@@ -50,15 +51,15 @@ def neighbour_table(
         found: np.ndarray = np.load(features, mmap_mode="r")[rows[some]]
         return found.astype(np.float32)
 
-    everyone = np.zeros(len(given), dtype=given.dtype)
+    everyone = np.zeros(len(labels), dtype=labels.dtype)
     columns = {
         "nearest": (everyone, everyone, N_NEAREST),
-        "nearest_given": (given, given, N_OF_A_CLASS),
-        "nearest_predicted": (given, predicted, N_OF_A_CLASS),
+        "nearest_given": (labels, labels, N_OF_A_CLASS),
+        "nearest_predicted": (labels, predicted, N_OF_A_CLASS),
     }
     found = {
         name: _nearest(
-            read, is_clean=is_clean, group=group, wanted=wanted, n=n, most_exact=most_exact
+            read, is_trusted=is_trusted, group=group, wanted=wanted, n=n, most_exact=most_exact
         )
         for name, (group, wanted, n) in columns.items()
     }
@@ -73,7 +74,7 @@ def neighbour_table(
 def _nearest(
     read: Read,
     *,
-    is_clean: Bool[np.ndarray, " n"],
+    is_trusted: Bool[np.ndarray, " n"],
     group: Int[np.ndarray, " n"],
     wanted: Int[np.ndarray, " n"],
     n: int,
@@ -82,7 +83,7 @@ def _nearest(
     """Places of the `n` nearest trusted samples in the group that each wants; -1 for none."""
     nearest = np.full((len(wanted), n), -1, dtype=np.int64)
     for one in np.unique(wanted):
-        trusted, asking = np.flatnonzero(is_clean & (group == one)), np.flatnonzero(wanted == one)
+        trusted, asking = np.flatnonzero(is_trusted & (group == one)), np.flatnonzero(wanted == one)
         if len(trusted) == 0:
             continue
         index = _index(read, trusted, most_exact=most_exact)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -31,7 +32,9 @@ import pyarrow.parquet as pq
 
 from deft_core.errors import RunError
 
-UNFINISHED = ("queued", "running")
+UNFINISHED = ("queued", "waiting", "running")
+WAITING = "waiting"
+KINDS = ("phase1", "phase2")
 CONFIG_TYPES = {
     "kind": str,
     "round": int,
@@ -52,7 +55,8 @@ T = TypeVar("T")
 @dataclass(frozen=True, kw_only=True)
 class Progress:
     """One report of a run at work. `done` of `total` counts images over all passes of the run, so
-    that an image seen in ten epochs counts ten times; `fraction` is their ratio."""
+    that an image seen in ten epochs counts ten times; `fraction` is their ratio. `memory_bytes`
+    is the memory of the device, or of the process where that is the CPU."""
 
     stage: str
     epoch: int = 0
@@ -63,6 +67,8 @@ class Progress:
     loss: float | None = None
     images_per_second: float | None = None
     seconds_left: float | None = None
+    device: str = ""
+    memory_bytes: int | None = None
     note: str = ""
 
 
@@ -120,9 +126,13 @@ class RunFolder:
         """A new folder that holds all that the child needs to start."""
         path.mkdir(parents=True)
         folder = cls(path)
-        folder.write_table("samples.parquet", samples)
-        folder.write_json("config.json", config)
-        folder.set_status("queued")
+        try:
+            folder.write_table("samples.parquet", samples)
+            folder.write_json("config.json", config)
+            folder.set_status("queued")
+        except OSError:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
         return folder
 
     @property
@@ -170,6 +180,18 @@ class RunFolder:
         chosen = lines[(len(lines) - 1) % step :: step]
         return list(filter(None, map(_parse_report, chosen)))
 
+    def losses(self) -> list[Progress]:
+        """The reports with a loss, each further on than the one before: where a run went on from a
+        checkpoint, what it had done after that is left out."""
+        curve: list[Progress] = []
+        for report in self.progress():
+            if report.loss is None:
+                continue
+            while curve and curve[-1].fraction >= report.fraction:
+                curve.pop()
+            curve.append(report)
+        return curve
+
     def latest_progress(self) -> Progress | None:
         """The last report, from the end of the file alone."""
         reports = map(_parse_report, reversed(_whole_lines(self.tail("progress.jsonl"))))
@@ -211,6 +233,8 @@ class RunFolder:
 def _read_config(path: Path) -> dict[str, Any]:
     config = _read_object(path, types=CONFIG_TYPES)
     datetime.fromisoformat(config["created_at"])
+    if config["kind"] not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, found {config['kind']!r}")
     return config
 
 

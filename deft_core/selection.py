@@ -54,6 +54,19 @@ def curated_labels(
     return np.where(is_train & is_trusted, final, NO_LABEL)
 
 
+def undecided(samples: pa.Table) -> pa.Table:
+    """Samples with the columns that tell a run of decisions, before there are any: every training
+    sample is in the curated set with its given label."""
+    given = samples["given_label"].to_numpy()
+    is_train = samples["split"].to_numpy() == "train"
+    return (
+        samples.append_column("final_label", pa.array(given, pa.int32()))
+        .append_column("is_reviewed", pa.array(np.zeros(len(given), np.bool_)))
+        .append_column("is_clean", pa.array(is_train))
+        .append_column("curated_label", pa.array(given, pa.int32(), mask=~is_train))
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class CuratedSet:
     """Parallel to the samples it was made from; `NO_LABEL` where there is no label."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from deft_core.config import TrainingConfig
 from deft_core.errors import ConfigError, RunError
-from deft_core.loading import Batch, ImageLoader, Share
+from deft_core.loading import Batch, FeatureLoader, ImageLoader, Rows, Share
 from deft_core.run_folder import Progress, RunFolder
 from deft_core.squares import open_squares
 
@@ -61,6 +62,24 @@ def find_precision(name: str, device: torch.device) -> str:
     if device.type != "cuda":
         return "fp32"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def devices_of(settings: TrainingConfig) -> dict[str, str]:
+    """What each device that a run needs is called, and what tells it from every other one."""
+    device = find_device(settings.device)
+    if device.type != "cuda":
+        return {device.type: device.type}
+    found = range(min(settings.n_processes, torch.cuda.device_count()))
+    return {f"cuda:{i}": f"cuda-{torch.cuda.get_device_properties(i).uuid}" for i in found}
+
+
+def memory_in_use() -> tuple[str, int]:
+    """What computes here, and the bytes that it holds; of the CPU, those of this process."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.get_device_name(), torch.cuda.memory_reserved()
+    if torch.backends.mps.is_available() and torch.mps.driver_allocated_memory():
+        return "Apple GPU", torch.mps.driver_allocated_memory()
+    return "CPU", psutil.Process().memory_info().rss
 
 
 class Engine:
@@ -157,6 +176,7 @@ class Meter:
     def progress(self, stage: str, **details: Any) -> Progress:
         speed = self._done / max(time.monotonic() - self._started, 1e-9)
         done = self._skipped + self._done
+        device, memory_bytes = memory_in_use()
         return Progress(
             stage=stage,
             done=done,
@@ -164,6 +184,8 @@ class Meter:
             fraction=done / max(self._total, 1),
             images_per_second=speed,
             seconds_left=(self._total - done) / max(speed, 1e-9),
+            device=device,
+            memory_bytes=memory_bytes,
             note=self.note,
             **details,
         )
@@ -255,15 +277,43 @@ def open_images(
     )
 
 
+def encode_once(
+    images: ImageLoader,
+    encoder: Callable[[Tensor], Float[Tensor, "batch dim"]],
+    *,
+    engine: Engine,
+    settings: TrainingConfig,
+    meter: Meter,
+) -> Generator[Progress, None, FeatureLoader]:
+    """A loader of what `encoder` makes of the images, for a training that leaves it as it is."""
+    rows, features = [], []
+    parts = Parts(settings, device=engine.device, meter=meter, use="encoding")
+    for batch in images.in_order():
+        rows.append(batch.rows.cpu())
+        features.append(parts.encode(batch.images, encoder).cpu())
+        if meter.add(batch.n_in_all):
+            yield meter.progress("encoding")
+    shares = engine.gather([(torch.cat(rows), torch.cat(features))])
+    return FeatureLoader(
+        torch.cat([rows for rows, _ in shares]),
+        torch.cat([features for _, features in shares]),
+        n_images=images.n_images,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        device=engine.device,
+        share=engine.share,
+    )
+
+
 @runtime_checkable
 class Loader(Protocol):
     """Where batches come from: images or features that were encoded before."""
 
     n_images: int
 
-    def shuffled(self, epoch: int) -> Iterator[Batch]: ...
+    def shuffled(self, epoch: int, rows: Rows | None = None) -> Iterator[Batch]: ...
 
-    def in_order(self) -> Iterator[Batch]: ...
+    def in_order(self, rows: Rows | None = None) -> Iterator[Batch]: ...
 
 
 @runtime_checkable
@@ -284,8 +334,7 @@ State = dict[str, Any]
 
 
 class Training:
-    """Stochastic gradient descent with momentum on the learnable parameters of `module`, which is
-    as the engine prepared it.
+    """Gradient descent on the learnable parameters of `module`, which is as the engine prepared it.
 
     The learning rate falls by a cosine, one step an epoch. A batch that the memory does not hold
     is worked through in parts; the gradient is that of the whole batch.
@@ -309,13 +358,7 @@ class Training:
         self._meter = meter
         self._parameters = [one for one in module.parameters() if one.requires_grad]
         self._optimiser = engine.prepare(
-            torch.optim.SGD(
-                self._parameters,
-                lr=settings.learning_rate,
-                momentum=settings.momentum,
-                weight_decay=settings.weight_decay,
-                fused=engine.device.type in ("cpu", "cuda"),
-            )
+            _optimiser(self._parameters, settings=settings, device=engine.device)
         )
         self._parts = Parts(
             settings,
@@ -325,10 +368,20 @@ class Training:
             is_repeatable=engine.share.n_processes == 1,
         )
 
+    @property
+    def weights(self) -> list[Tensor]:
+        """All of the module that training changes: what learns, and running statistics."""
+        return [one.detach() for one in (*self._parameters, *self._module.buffers())]
+
+    @weights.setter
+    def weights(self, saved: Sequence[Tensor]) -> None:
+        for mine, one in zip(self.weights, saved, strict=True):
+            mine.copy_(one)
+
     def state(self) -> State:
         """All that the next epoch needs to know of the epochs before."""
         return {
-            "parameters": [one.detach() for one in self._parameters],
+            "weights": self.weights,
             "optimiser": self._optimiser.state_dict(),
             "scale": self._engine.scale_state(),
             "part_size": self._parts.size,
@@ -336,22 +389,20 @@ class Training:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Be where the training was that this state is of."""
-        with torch.no_grad():
-            for mine, saved in zip(self._parameters, state["parameters"], strict=True):
-                mine.copy_(saved)
+        self.weights = state["weights"]
         self._optimiser.load_state_dict(state["optimiser"])
         self._engine.restore_scale(state["scale"])
         self._parts.size = state["part_size"]
 
-    def epoch(self, number: int, loader: Loader) -> Iterator[Progress]:
-        """One pass over the images, the `number`th, counted from 1.
+    def epoch(self, number: int, batches: Iterable[Batch]) -> Iterator[Progress]:
+        """One pass over the batches, the `number`th, counted from 1.
 
         Raises RunError when no image can be read or the loss is no longer a number.
         """
         self._set_learning_rate(number)
         sum_of_losses, n_seen = torch.zeros((), device=self._engine.device), 0
         n_readable = torch.zeros((), device=self._engine.device)
-        for batch in loader.shuffled(number):
+        for batch in batches:
             if len(batch.rows) == 0:
                 self._refuse_alone()
                 continue
@@ -408,6 +459,22 @@ class Training:
                 "A process cannot read any image of its part of a batch.",
                 "Run in one process to see which images are missing.",
             )
+
+
+def _optimiser(
+    parameters: list[nn.Parameter], *, settings: TrainingConfig, device: torch.device
+) -> torch.optim.Optimizer:
+    lr, weight_decay = settings.learning_rate, settings.weight_decay
+    is_fused = device.type in ("cpu", "cuda")
+    if settings.optimiser == "adamw":
+        return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=is_fused)
+    return torch.optim.SGD(
+        parameters,
+        lr=lr,
+        momentum=settings.momentum,
+        weight_decay=weight_decay,
+        fused=is_fused,
+    )
 
 
 def _finite(sum_of_losses: Tensor, epoch: int) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from deft_core.runs import RunView
+from deft_core.run_view import RunView
 from deft_core.workspace import Workspace
 from review_ui import plots
 from review_ui.run_panel import RunPanel

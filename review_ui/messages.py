@@ -6,16 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from deft_core.review import (
-    LONGEST_NAME,
-    LONGEST_NOTE,
-    LONGEST_PAGE,
-    LONGEST_UID_OF_MANY,
-    MOST_CELLS,
-    MOST_LABELS,
-    MOST_NAMES,
-    MOST_SAMPLE_IDS,
-)
+from deft_core.decisions import LONGEST_NAME, LONGEST_NOTE, LONGEST_UID_OF_MANY
+from deft_core.review import LONGEST_PAGE, MOST_CELLS, MOST_LABELS, MOST_NAMES, MOST_SAMPLE_IDS
 from deft_core.store import Filter, Sort
 
 LONGEST_BATCH = 1000
@@ -98,8 +90,9 @@ class ViewFilterMessage(FilterMessage):
 
 
 class ViewMessage(Message):
-    """Where a reviewer is at the desk."""
+    """Where a reviewer is at the desk of the store with the id `store`."""
 
+    store: Name
     sort: SortName = "p_clean"
     seed: Number = 0
     filter: ViewFilterMessage = ViewFilterMessage()

@@ -12,7 +12,8 @@ from typing import Any
 import gradio as gr
 
 from deft_core.errors import DeftError
-from deft_core.runs import CONFIGS, RESUMABLE, RunView
+from deft_core.run_view import RunView
+from deft_core.runs import CONFIGS, RESUMABLE
 from deft_core.terminal import duration
 from deft_core.workspace import Workspace
 from review_ui import plots
@@ -107,7 +108,7 @@ class RunPanel:
 
     def latest(self) -> RunView | None:
         """The newest run of this kind."""
-        return next((run for run in self._workspace.runs.list() if run.kind == self._kind), None)
+        return self._workspace.runs.latest(self._kind)
 
     def view(self) -> list[Any]:
         """Updates for `outputs` from what the run's folder says now."""
@@ -116,6 +117,8 @@ class RunPanel:
         if run is None:
             return self._empty_view()
         is_busy = not run.is_finished
+        losses = self._workspace.runs.losses(run.run_id) if is_busy else ()
+        log_tail = self._workspace.runs.log_tail(run.run_id)
         has_failed = run.state in ("failed", "crashed", "damaged")
         return [
             gr.Button(interactive=not is_busy),
@@ -126,11 +129,11 @@ class RunPanel:
             figures(_facts(run) if is_busy else ()),
             shown(problem(run.error, hint=run.hint) if has_failed else ""),
             gr.Plot(
-                value=plots.loss_curve(run.losses) if run.losses else None,
-                visible=bool(run.losses) and is_busy,
+                value=plots.loss_curve(losses) if losses else None,
+                visible=bool(losses) and is_busy,
             ),
-            gr.Accordion(visible=has_failed and bool(run.log_tail), open=False),
-            run.log_tail if has_failed else "",
+            gr.Accordion(visible=has_failed and bool(log_tail), open=False),
+            log_tail if has_failed else "",
             gr.Timer(active=is_busy),
         ]
 

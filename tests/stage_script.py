@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Generator
 from pathlib import Path
 
@@ -13,15 +14,30 @@ import pyarrow as pa
 
 from deft_core.errors import DataError
 from deft_core.run_folder import Progress, RunFolder
-from deft_core.runs import execute
+from deft_core.run_process import execute
+from deft_core.turns import in_turn
 
 
 def stage(folder: RunFolder) -> Generator[Progress, None, None]:
     """Follows the script that the run's settings name."""
-    script = folder.config()["settings"]["model"]
+    settings = folder.config()["settings"]
+    yield from in_turn(
+        work(folder, script=settings["model"]),
+        run=folder.path,
+        devices={settings["device"]: settings["device"]},
+    )
+
+
+def work(folder: RunFolder, *, script: str) -> Generator[Progress, None, None]:
+    """What the script says."""
     yield Progress(stage="loading", fraction=0.0)
     if script == "user error":
         raise DataError("cat.jpg is gone.", "Put it back.")
+    if script == "no room":
+        with Path("/dev/full").open("w") as full:
+            full.write("a checkpoint")
+    if script == "no memory":
+        raise MemoryError("cannot allocate 5 GB")
     if script == "bug":
         raise ZeroDivisionError("one by none")
     if script in ("killed", "killed once") and not (folder.path / "cut off").exists():
@@ -34,8 +50,12 @@ def stage(folder: RunFolder) -> Generator[Progress, None, None]:
         while True:
             signal.pause()
     try:
+        n_reports = 0
         while script == "endless":
-            yield Progress(stage="endless", fraction=0.5, loss=1.0)
+            n_reports += 1
+            # As a step of a training would take.
+            time.sleep(0.01)
+            yield Progress(stage="endless", done=n_reports, fraction=0.5, loss=1.0)
     finally:
         (folder.path / "cleaned up").touch()
     yield Progress(stage="training", fraction=0.5, loss=0.5)

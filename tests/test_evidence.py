@@ -27,8 +27,8 @@ def neighbours(folder: Path, sample_id: np.ndarray, features: np.ndarray, **give
 def table(folder: Path, **changes: np.ndarray) -> pa.Table:
     """Five samples with ids 10 to 14 at 0, 10, 30, 65 and 100 degrees; the last is flagged."""
     values = {
-        "is_clean": np.array([True, True, True, True, False]),
-        "given": np.array([0, 0, 1, 1, 0]),
+        "is_trusted": np.array([True, True, True, True, False]),
+        "labels": np.array([0, 0, 1, 1, 0]),
         "predicted": np.array([0, 1, 1, 1, 1]),
         **changes,
     }
@@ -49,7 +49,7 @@ def test_neighbours_of_a_class_carry_that_given_label(tmp_path: Path) -> None:
 
 
 def test_a_class_without_trusted_samples_has_no_neighbours(tmp_path: Path) -> None:
-    found = table(tmp_path, is_clean=np.zeros(5, dtype=bool))
+    found = table(tmp_path, is_trusted=np.zeros(5, dtype=bool))
 
     assert found["nearest"].to_pylist() == [[]] * 5
     assert found["nearest_given"].type == pa.list_(pa.int32())
@@ -62,7 +62,7 @@ def random_features(n: int) -> np.ndarray:
 
 def one_class(n: int) -> dict[str, np.ndarray]:
     zeros = np.zeros(n, dtype=np.int64)
-    return {"is_clean": np.ones(n, dtype=bool), "given": zeros, "predicted": zeros}
+    return {"is_trusted": np.ones(n, dtype=bool), "labels": zeros, "predicted": zeros}
 
 
 def test_a_large_set_is_searched_in_part_and_nearly_as_well(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_large_set_is_searched_in_part_and_nearly_as_well(tmp_path: Path) -> N
 
 def test_blocks_change_no_neighbour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     features, classes = random_features(300), np.arange(300) % 3
-    values = {"is_clean": classes < 2, "given": classes, "predicted": (classes + 1) % 3}
+    values = {"is_trusted": classes < 2, "labels": classes, "predicted": (classes + 1) % 3}
     whole = neighbours(tmp_path, np.arange(300), features, **values)
     monkeypatch.setattr(evidence, "BLOCK", 64)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from deft_core.run_folder import Progress
 from review_ui import plots
 
 
@@ -25,7 +26,8 @@ def test_histogram_of_nothing_is_an_empty_figure() -> None:
     [([], "markers"), ([(0.1, 2.0)], "markers"), ([(0.1, 2.0), (0.2, 1.0)], "lines")],
 )
 def test_loss_curve_shows_every_report(losses: list[tuple[float, float]], mode: str) -> None:
-    (trace,) = plots.loss_curve(losses).data
+    reports = [Progress(stage="training", fraction=at, loss=loss) for at, loss in losses]
+    (trace,) = plots.loss_curve(reports).data
     assert list(zip(trace.x, trace.y, strict=True)) == losses
     assert trace.mode == mode
 

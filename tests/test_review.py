@@ -15,8 +15,10 @@ from hypothesis import given as cases
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from deft_core.decisions import Decision, Note
 from deft_core.errors import CountChangedError, StoreError
-from deft_core.review import Counts, Decision, NextSteps, Note, QueuedSample, Review
+from deft_core.review import Review
+from deft_core.shown import Counts, NextSteps, QueuedSample
 from deft_core.store import SORT_NAMES, Filter, Sort, Store
 from tests.small_world import NOW, Clock, add_scores, make_store
 
@@ -544,6 +546,23 @@ def test_leases__end_with_time_and_are_renewed_by_deciding(store: Store) -> None
     assert review.queue(reviewer="bob", is_leased=True).samples == ()
     clock.now += timedelta(minutes=2)
     assert ids(review.queue(reviewer="bob", is_leased=True).samples) == [0, 3]
+
+
+def test_leases__are_renewed_by_a_sign_of_life(store: Store) -> None:
+    clock = Clock()
+    review = Review(store, clock=clock)
+    review.queue(reviewer="ann", is_leased=True)
+    clock.now += timedelta(minutes=9)
+    assert review.renew_leases(reviewer="ann") == 3
+    clock.now += timedelta(minutes=9)
+    assert review.queue(reviewer="bob", is_leased=True).samples == ()
+
+
+def test_sample__its_other_classes_leave_the_given_one_out(store: Store) -> None:
+    add_scores(store, [0.1] * 4, predicted=[2] * 4, run_id="phase1-002")
+    assert Review(store).sample(0).top_labels == (2,)
+    assert Review(store).sample(1).top_labels == (2, 0)
+    assert Review(store).sample(2).top_labels == (0,)
 
 
 def test_leases__of_many_at_once_never_overlap(tmp_path: Path) -> None:

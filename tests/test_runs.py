@@ -13,14 +13,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pytest
 
 from deft_core.config import Phase1Config, Phase2Config
+from deft_core.decisions import Decision
 from deft_core.errors import RunError
-from deft_core.review import Decision, Review
+from deft_core.review import Review
 from deft_core.run_folder import Progress, RunFolder, writing_whole
-from deft_core.runs import Runs, assist, execute
+from deft_core.run_process import assist, execute
+from deft_core.runs import Runs
 from deft_core.store import Store
 from tests import stage_script
 from tests.small_world import NOW, fingerprint, make_store
@@ -60,8 +63,8 @@ def wait_for_stage(runs: Runs, run_id: str, *, stage: str) -> None:
         runs.wait(run_id, check)
 
 
-def start(runs: Runs, script: str) -> str:
-    return runs.start("phase1", Phase1Config(model=script))
+def start(runs: Runs, script: str, *, device: str = "auto") -> str:
+    return runs.start("phase1", Phase1Config(model=script, device=device))
 
 
 def worked_through(path: Path, *, store: Store) -> RunFolder:
@@ -98,7 +101,7 @@ def test_a_run_from_start_to_scores(runs: Runs, store: Store) -> None:
 
     assert (view.state, view.error, view.kind, view.round) == ("done", "", "phase1", 1)
     assert view.report == {"n_scored": 4, "curated": [None] * 4}
-    assert view.losses == [(0.5, 0.5)]
+    assert [(one.fraction, one.loss) for one in runs.losses(run_id)] == [(0.5, 0.5)]
     assert view.seconds > 0
     assert seen[-1].stage == "training"
     page = Review(store).queue()
@@ -154,8 +157,9 @@ def test_a_bug_leaves_its_traceback(runs: Runs) -> None:
 
     assert view.state == "failed"
     assert view.error == "This is a bug: ZeroDivisionError: one by none"
-    assert "Traceback" in view.log_tail
-    assert view.log_tail.strip().endswith("ZeroDivisionError: one by none")
+    log = runs.log_tail(view.run_id)
+    assert "Traceback" in log
+    assert log.strip().endswith("ZeroDivisionError: one by none")
 
 
 def test_a_process_that_is_killed_has_crashed(runs: Runs) -> None:
@@ -248,6 +252,156 @@ def test_cancel__leaves_a_finished_run_alone(runs: Runs) -> None:
     runs.cancel(run_id)
 
     assert runs.view(run_id).state == "done"
+
+
+# --- whose turn it is
+
+
+def test_a_second_run_waits_for_the_first_and_starts_by_itself(runs: Runs) -> None:
+    first = start(runs, "endless")
+    wait_for_stage(runs, first, stage="endless")
+
+    second = start(runs, "good")
+    wait_for_stage(runs, second, stage="waiting")
+    view = runs.view(second)
+    assert (view.state, view.is_finished) == ("waiting", False)
+    assert view.progress is not None
+    assert view.progress.note == "phase1-001 works on auto."
+    elsewhere = start(runs, "good", device="cpu")
+    assert runs.wait(elsewhere).state == "done"
+    runs.cancel(first)
+
+    assert runs.wait(second).state == "done"
+
+
+def test_a_run_of_another_workspace_is_waited_for_by_its_name(
+    runs: Runs, store: Store, tmp_path: Path
+) -> None:
+    other = Runs(tmp_path / "b" / "runs", store=store, cache=tmp_path / "cache", program=PROGRAM)
+    wait_for_stage(runs, start(runs, "endless"), stage="endless")
+
+    second = other.start("phase1", Phase1Config(model="good"))
+    wait_for_stage(other, second, stage="waiting")
+
+    progress = other.view(second).progress
+    assert progress is not None
+    assert progress.note == f"phase1-001 of the workspace {tmp_path.parent} works on auto."
+    runs.cancel("phase1-001")
+    assert other.wait(second).state == "done"
+
+
+def test_a_run_that_waits_can_be_cancelled_and_go_on(runs: Runs) -> None:
+    first = start(runs, "endless")
+    wait_for_stage(runs, first, stage="endless")
+    second = start(runs, "good")
+    wait_for_stage(runs, second, stage="waiting")
+
+    runs.cancel(second)
+    assert runs.wait(second).state == "cancelled"
+    runs.resume(second)
+    wait_for_stage(runs, second, stage="waiting")
+    assert not runs.view(first).is_finished
+    runs.cancel(first)
+
+    assert runs.wait(second).state == "done"
+
+
+def test_a_run_that_was_killed_keeps_nobody_waiting(runs: Runs, tmp_path: Path) -> None:
+    first = start(runs, "endless")
+    wait_for_stage(runs, first, stage="endless")
+    second = start(runs, "good")
+    wait_for_stage(runs, second, stage="waiting")
+
+    os.kill(RunFolder(tmp_path / first).read_json("proc.json")["pid"], signal.SIGKILL)
+
+    assert runs.wait(second).state == "done"
+    assert runs.view(first).state == "crashed"
+
+
+# --- what the machine refuses
+
+
+def test_a_full_disk_fails_the_run_with_what_to_do(runs: Runs) -> None:
+    view = runs.wait(start(runs, "no room"))
+
+    assert view.state == "failed"
+    assert view.error.endswith("is full.")
+    assert "deleting old runs" in view.hint
+
+
+def test_a_full_memory_fails_the_run_with_what_to_do(runs: Runs) -> None:
+    view = runs.wait(start(runs, "no memory"))
+
+    assert (view.state, view.error) == ("failed", "The memory is full: cannot allocate 5 GB")
+    assert "smaller batch size" in view.hint
+
+
+def test_a_run_whose_folder_is_deleted_ends_and_stops_nothing(runs: Runs, tmp_path: Path) -> None:
+    run_id = start(runs, "endless")
+    wait_for_stage(runs, run_id, stage="endless")
+    process = psutil.Process(RunFolder(tmp_path / run_id).read_json("proc.json")["pid"])
+
+    (tmp_path / run_id).rename(tmp_path / "moved away")
+
+    process.wait(timeout=60)
+    with pytest.raises(RunError, match="There is no run"):
+        runs.wait(run_id)
+    assert runs.list() == ()
+    assert "was deleted while it was worked on" in (tmp_path / "moved away" / "log.txt").read_text()
+    assert runs.wait(start(runs, "good")).state == "done"
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"settings": {"epochs": "many"}}, "Phase1Config.epochs must be int, found 'many'"),
+        ({"settings": {"speed": 1}}, 'Phase1Config has no setting "speed"'),
+    ],
+)
+def test_settings_edited_by_hand_to_nonsense_fail_the_run(
+    runs: Runs, tmp_path: Path, changes: dict[str, Any], error: str
+) -> None:
+    whole = Runs(tmp_path, store=runs._store, cache=tmp_path / "cache")
+    run_id = start(runs, "killed")
+    runs.wait(run_id)
+    folder = RunFolder(tmp_path / run_id)
+    folder.write_json("config.json", {**folder.config(), **changes})
+
+    whole.resume(run_id)
+
+    view = whole.wait(run_id)
+    assert view.state == "failed"
+    assert error in view.error
+
+
+# --- deleting
+
+
+def test_delete__keeps_scores_and_decisions(runs: Runs, store: Store, tmp_path: Path) -> None:
+    run_id = start(runs, "good")
+    runs.wait(run_id)
+    decision = Decision(uid="a", group="a", sample_id=0, verdict="relabel", label=1)
+    Review(store).decide([decision])
+    before = store.log.current()
+
+    runs.delete(run_id)
+
+    assert runs.list() == ()
+    assert [path.name for path in tmp_path.iterdir()] == []
+    assert store.log.current() == before
+    assert [one.sample_id for one in Review(store).queue().samples] == [1, 2]
+    assert start(runs, "good") == "phase1-002"
+
+
+def test_delete__not_a_run_at_work(runs: Runs) -> None:
+    run_id = start(runs, "endless")
+    wait_for_stage(runs, run_id, stage="endless")
+
+    with pytest.raises(RunError, match="phase1-001 is running") as caught:
+        runs.delete(run_id)
+
+    assert caught.value.hint == "Cancel it first."
+    assert not runs.view(run_id).is_finished
 
 
 # --- folders that are damaged
@@ -401,6 +555,16 @@ def test_progress__of_very_many_reports_is_thinned_up_to_the_latest(tmp_path: Pa
     assert folder.latest_progress() == Progress(stage="training", done=20_000)
 
 
+def test_losses__do_not_jump_back_where_a_run_went_on(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for fraction, loss in ((0.1, 3.0), (0.2, 2.0), (0.3, 1.0), (0.0, None), (0.2, 2.5), (0.4, 0.5)):
+        folder.add_progress(Progress(stage="training", fraction=fraction, loss=loss))
+
+    curve = [(one.fraction, one.loss) for one in folder.losses()]
+
+    assert curve == [(0.1, 3.0), (0.2, 2.5), (0.4, 0.5)]
+
+
 def test_writing_whole__two_writers_do_not_share_a_temporary_file(tmp_path: Path) -> None:
     with writing_whole(tmp_path / "a") as first, writing_whole(tmp_path / "a") as second:
         first.write_text("first")
@@ -445,26 +609,6 @@ def test_resume__not_a_run_that_is_done_or_at_work(runs: Runs, script: str) -> N
         runs.resume(run_id)
 
     assert runs.view(run_id).state == state
-
-
-def test_resume__not_beside_another_run(runs: Runs) -> None:
-    runs.wait(start(runs, "killed"))
-    start(runs, "endless")
-
-    with pytest.raises(RunError, match="one run works at a time"):
-        runs.resume("phase1-001")
-
-    assert runs.view("phase1-001").state == "crashed"
-
-
-def test_start__one_run_at_a_time(runs: Runs, tmp_path: Path) -> None:
-    start(runs, "endless")
-
-    with pytest.raises(RunError, match=r"phase1-001 is \w+; one run works at a time") as caught:
-        start(runs, "good")
-
-    assert caught.value.hint == "Wait for it, or cancel it."
-    assert [path.name for path in tmp_path.iterdir()] == ["phase1-001"]
 
 
 def test_start__needs_a_data_set(tmp_path: Path) -> None:

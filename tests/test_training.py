@@ -101,7 +101,7 @@ def train(objective: Pull, settings: TrainingConfig) -> tuple[float, list[Progre
     training, loader = begin(objective, settings), features(settings)
     reports = []
     for epoch in range(1, settings.epochs + 1):
-        reports += training.epoch(epoch, loader)
+        reports += training.epoch(epoch, loader.shuffled(epoch))
     return objective.module.weight.item(), reports
 
 
@@ -219,7 +219,7 @@ def train_on_images(root: Path, *, learning_rate: float = 0.1) -> float:
         seed=settings.seed,
         device=CPU,
     )
-    list(begin(objective, settings).epoch(1, loader))
+    list(begin(objective, settings).epoch(1, loader.shuffled(1)))
     return objective.module.weight.item()
 
 
@@ -284,14 +284,14 @@ def test_a_restored_training_goes_on_exactly() -> None:
     loader = features(settings)
     first = begin(Pull(one_weight()), settings)
     for epoch in (1, 2):
-        list(first.epoch(epoch, loader))
+        list(first.epoch(epoch, loader.shuffled(epoch)))
     state = first.state()
 
     objective = Pull(one_weight())
     second = begin(objective, settings)
     second.restore(state)
     for epoch in (3, 4):
-        list(second.epoch(epoch, loader))
+        list(second.epoch(epoch, loader.shuffled(epoch)))
 
     assert objective.module.weight.item() == expected
 
@@ -300,11 +300,11 @@ def test_the_state_knows_what_the_memory_holds() -> None:
     settings = configure(epochs=1, batch_size=8)
     meter = Meter(N)
     first = begin(OutOfMemory(one_weight(), n_held=2), settings)
-    list(first.epoch(1, features(settings)))
+    list(first.epoch(1, features(settings).shuffled(1)))
 
     second = begin(OutOfMemory(one_weight(), n_held=2), settings, meter=meter)
     second.restore(first.state())
-    list(second.epoch(1, features(settings)))
+    list(second.epoch(1, features(settings).shuffled(1)))
 
     assert second.state()["part_size"] == 2
     assert meter.note == ""

@@ -19,7 +19,6 @@ import time
 from pathlib import Path
 
 import pyarrow as pa
-import torch
 
 from deft_core import phase1
 from deft_core.config import Phase1Config
@@ -53,8 +52,8 @@ def score(n: int) -> dict[str, float]:
         detector = phase1.build_detector(settings, CLASS_NAMES).to(engine.device)
         size = detector.clip.image_size
         images = open_images(folder, samples, image_size=size, engine=engine, settings=settings)
-        given = torch.from_numpy(samples["given_label"].to_numpy()).long().to(engine.device)
-        detection = phase1.Detection(detector, given, engine=engine, settings=settings)
+        standing = phase1.Standing.of(samples, device=engine.device)
+        detection = phase1.Detection(detector, standing, engine=engine, settings=settings)
         started = time.monotonic()
         for _ in detection.score(images, folder, meter=Meter(n)):
             pass

@@ -16,6 +16,7 @@ from deft_core.config import Config, Phase1Config
 from deft_core.errors import ConfigError, DeftError
 from deft_core.prompts import default_prompt
 from deft_core.run_folder import RunFolder
+from deft_core.selection import undecided
 
 EXIT_ERROR = 2
 
@@ -23,7 +24,8 @@ EXIT_ERROR = 2
 def new_run(
     path: Path, settings: Config, *, root: Path, class_names: Sequence[str], samples: pa.Table
 ) -> RunFolder:
-    """A run of `settings` at the new folder `path`, with its cache beside it."""
+    """A run of `settings` on samples that nobody has decided, at the new folder `path`, with its
+    cache beside it."""
     config = {
         "kind": "phase1" if isinstance(settings, Phase1Config) else "phase2",
         "round": 1,
@@ -34,7 +36,7 @@ def new_run(
         "prompts": list(map(default_prompt, class_names)),
         "settings": settings.to_json(),
     }
-    return RunFolder.create(path, config=config, samples=samples)
+    return RunFolder.create(path, config=config, samples=undecided(samples))
 
 
 def parse_noise(text: str) -> tuple[str, float]:

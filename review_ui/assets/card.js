@@ -142,10 +142,14 @@ export class Card {
       : "the model agrees on the class";
     desk.button("suggestion").disabled = !hasSuggestion;
     this.part.noteText.textContent = sample.note ?? "";
+    write(
+      this.part.spoken,
+      `${sample.file_name}, given label ${desk.name(sample.given_label)}, suggested label ${this.part.suggested.textContent}`,
+    );
     this.showClasses();
   }
 
-  /** The given label first, then the five nearest classes: always six rows, so nothing moves. */
+  /** The given label first, then the five nearest others: always as many rows, so nothing moves. */
   showClasses() {
     const { sample } = this;
     const { classes } = this.part;
@@ -178,7 +182,7 @@ export class Card {
     const nameElement = make("span", "desk-class-name", name);
     nameElement.dir = "auto";
     button.append(make("kbd", "", key), nameElement);
-    if (label === this.sample.given_label) button.append(make("em", "desk-class-given", "given"));
+    if (rank === "given") button.append(make("em", "desk-class-given", "given"));
     button.append(
       this.bars(pos, neg),
       make("span", "desk-class-sim", pos.toFixed(3)),

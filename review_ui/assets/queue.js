@@ -8,12 +8,14 @@
 const REFRESH_AT_ONCE = 200;
 const RELEASE_FROM = 700;
 const RELEASE_BEHIND = 300;
+const RENEW_MS = 3 * 60 * 1000;
 
 export class Queue {
   /** waiting(): ids with a decision that the server does not know yet. */
   constructor({ server, waiting }) {
     this.server = server;
     this.waiting = waiting;
+    this.renewedAt = Date.now();
     this.reset({ filter: {}, sort: "p_clean", seed: 0 });
   }
 
@@ -84,6 +86,13 @@ export class Queue {
     const passed = open.slice(0, RELEASE_BEHIND);
     await this.server.post("/leases", { release: passed.map((one) => one.sample_id) });
     for (const one of passed) one.isReleased = true;
+  }
+
+  /** Whoever shows that he is there keeps his leases, however long he looks at one image. */
+  renewLeases() {
+    if (this.samples.length === 0 || Date.now() - this.renewedAt < RENEW_MS) return;
+    this.renewedAt = Date.now();
+    this.server.put("/leases").catch(() => {});
   }
 
   find(id) {

@@ -1,0 +1,133 @@
+"""The process that works through a run, and how others tell whether it lives. No torch here.
+
+`execute` is what the child does: it works through a stage and keeps the folder's status true.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
+
+import psutil
+
+from deft_core.errors import DeftError, RunError
+from deft_core.failures import explained
+from deft_core.run_folder import Progress, RunFolder
+
+ERROR_OF_ASSISTANT = "error.json"
+
+Stage = Callable[[RunFolder], Generator[Progress, None, None]]
+
+
+class RunCancelled(Exception):  # noqa: N818 - it went as asked.
+    """A run ended because it was told to."""
+
+
+def execute(
+    folder: RunFolder, stage: Stage, *, on_progress: Callable[[Progress], None] | None = None
+) -> None:
+    """Work through a stage in this process; the folder's status says how it ended.
+
+    A run that was cut off before goes on. SIGTERM closes the stage at its next report; what it did
+    up to its last checkpoint stays. What the user can mend is kept with its hint; anything else is
+    a bug, leaves its traceback in the log and goes on to the caller.
+    """
+    state, other = folder.status().state, find_process(folder)
+    if state == "done":
+        raise RunError(f"{folder.run_id} is done.", "Start a new run.")
+    if other and other.pid not in (os.getpid(), os.getppid()):
+        raise RunError(
+            f"{folder.run_id} is {state} in process {other.pid}.", "Wait for it, or cancel it."
+        )
+    if other is None:
+        folder.write_json("proc.json", {"pid": os.getpid()})
+    (folder.path / ERROR_OF_ASSISTANT).unlink(missing_ok=True)
+    with _terminations() as is_told_to_stop:
+        folder.set_status("running")
+        try:
+            last = Progress(stage="starting")
+            folder.add_progress(last)
+            with closing(stage(folder)) as reports:
+                for progress in reports:
+                    # One that waits says the same for hours.
+                    if progress != last:
+                        folder.add_progress(progress)
+                    last = progress
+                    if on_progress:
+                        on_progress(progress)
+                    if is_told_to_stop():
+                        raise RunCancelled
+        except BaseException as error:
+            known = _error_of_assistant(folder) or explained(error, folder)
+            # Workers of the stage get the signal too, and their ends look like failures of it.
+            if is_told_to_stop() or isinstance(error, KeyboardInterrupt):
+                _leave(folder, "cancelled")
+                raise RunCancelled(f"{folder.run_id} was cancelled.") from error
+            if known is None:
+                _leave(
+                    folder,
+                    "failed",
+                    error=f"This is a bug: {type(error).__name__}: {error}",
+                    hint="The log of the run ends with the traceback; please report it.",
+                )
+                raise
+            _leave(folder, "failed", error=known.message, hint=known.hint)
+            if known is error:
+                raise
+            raise known from error
+        folder.set_status("done")
+
+
+def _leave(folder: RunFolder, state: str, *, error: str = "", hint: str = "") -> None:
+    # A full disk may refuse this too, and the folder may be gone: the run is then seen as crashed.
+    with suppress(OSError):
+        folder.set_status(state, error=error, hint=hint)
+
+
+def assist(folder: RunFolder, stage: Stage) -> None:
+    """Work through a stage beside the process that executes it and alone reports.
+
+    What the user can mend is left in the folder for that process, which sees only that this one
+    is gone.
+    """
+    try:
+        for _ in stage(folder):
+            pass
+    except DeftError as error:
+        told = {"error": error.message, "hint": error.hint}
+        folder.write_json(ERROR_OF_ASSISTANT, told)
+        raise
+
+
+def _error_of_assistant(folder: RunFolder) -> DeftError | None:
+    if not (folder.path / ERROR_OF_ASSISTANT).exists():
+        return None
+    told = folder.read_json(ERROR_OF_ASSISTANT)
+    return RunError(told["error"], told["hint"])
+
+
+@contextmanager
+def _terminations() -> Iterator[Callable[[], bool]]:
+    """Whether SIGTERM has come since the block began."""
+    asked = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def find_process(folder: RunFolder) -> psutil.Process | None:
+    """The run's process if it lives.
+
+    Ids are used again and clocks are set, but no other process is started with this run's folder.
+    """
+    try:
+        process = psutil.Process(folder.read_json("proc.json")["pid"])
+        is_zombie = process.status() == psutil.STATUS_ZOMBIE
+        return process if not is_zombie and str(folder.path) in process.cmdline() else None
+    except (RunError, KeyError, TypeError, ValueError, psutil.Error):
+        return None
