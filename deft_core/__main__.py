@@ -23,6 +23,7 @@ from deft_core.config import DATA, PRESETS, Phase1Config, TrainingConfig
 from deft_core.errors import ConfigError, DeftError, RunError, StoreError
 from deft_core.export import FORMATS
 from deft_core.noise import MODES as NOISE_MODES
+from deft_core.probe import probing
 from deft_core.prompts import read_prompts
 from deft_core.run_folder import Progress, RunFolder
 from deft_core.run_process import RunCancelled, assist, execute
@@ -414,8 +415,17 @@ def _work_through(folder: RunFolder, *, kind: str) -> None:
     if not _is_first_process():
         assist(folder, _stage)
         return
-    with ProgressLine(sys.stderr) as line:
-        execute(folder, _stage, on_progress=line.show)
+    # Only the child process pays for it.
+    from deft_core.curves import Curves
+
+    stage = probing(_stage) if folder.config().get("is_probe") else _stage
+    with ProgressLine(sys.stderr) as line, Curves(folder) as curves:
+
+        def show(progress: Progress) -> None:
+            line.show(progress)
+            curves.add(progress)
+
+        execute(folder, stage, on_progress=show)
 
 
 def _stage(folder: RunFolder) -> Generator[Progress, None, None]:

@@ -58,7 +58,9 @@ def test_queue__flagged_and_undecided_most_suspect_first(review: Review) -> None
         sample_id=2,
         file_name="class 2/2.jpg",
         version="0" * 12,
+        split="train",
         given_label=2,
+        scored_label=2,
         suggested_label=0,
         p_clean=0.125,
         is_clean=False,
@@ -74,6 +76,9 @@ def test_queue__flagged_and_undecided_most_suspect_first(review: Review) -> None
         note=None,
         is_disputed=False,
         is_double=False,
+        is_new=False,
+        is_second_look=False,
+        changes=(),
     )
     assert page.samples[2].suggested_label is None
 
@@ -688,8 +693,10 @@ def test_evidence__shows_trusted_samples_and_says_why(store: Store, review: Revi
     evidence = review.evidence(0)
 
     assert [one.sample_id for one in evidence.nearest] == [1, 3]
-    assert [one.given_label for one in evidence.given] == [0]
+    assert [one.label for one in evidence.given] == [0]
     assert [one.file_name for one in evidence.suggested] == ["class 1/1.jpg"]
+    review.decide([one(1, "relabel", 2)])
+    assert [example.label for example in review.evidence(0).suggested] == [2]
     assert evidence.sentence.endswith("1 of 2 nearest are class 1.")
     with pytest.raises(StoreError, match="No sample with id 9"):
         review.evidence(9)

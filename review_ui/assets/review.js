@@ -282,8 +282,8 @@ class Desk {
   showEnd() {
     const { queue, ledger } = this;
     if (queue.start !== null) return this.openQueue({});
-    const isWhole =
-      Object.keys(this.view.state.filter).every((key) => key === "name") && queue.isForUndecided;
+    const { name = "suspects", ...rest } = this.view.state.filter;
+    const isWhole = name === "suspects" && Object.keys(rest).length === 0;
     if (isWhole && queue.nLeased === 0) {
       return this.messages.allDone(ledger.progress, { hasFigures: ledger.outbox.size === 0 });
     }

@@ -107,7 +107,7 @@ def test_a_setting_that_cannot_be_is_refused_in_words(
     page.get_by_role("button", name="Settings", exact=False).first.click()
     preset = page.locator("#detect-tab").get_by_role("radio", name="paper", exact=True)
     expect(preset).to_be_checked()
-    page.get_by_label("Epochs", exact=True).fill("0")
+    page.get_by_label("Passes over the images (epochs)").fill("0")
     expect(preset).not_to_be_checked()
     page.get_by_role("button", name="Start phase 1").click()
     expect(page.get_by_test_id("toast-body")).to_contain_text("epochs is 0; the least is 1")
