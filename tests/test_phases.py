@@ -433,7 +433,7 @@ def traced() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("traced")
-@pytest.mark.parametrize("image_side", ["vpt-deep", "dora", "all"])
+@pytest.mark.parametrize("image_side", ["vpt-deep", "all"])
 def test_a_traced_image_tower_has_the_same_logits_and_gradients(
     data: Path, image_side: str
 ) -> None:
