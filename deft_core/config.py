@@ -281,6 +281,14 @@ class Phase1Config(TrainingConfig):
         is_advanced=True,
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.is_compiled and self.image_side == "lora":
+            raise ConfigError(
+                'torch.compile cannot follow the image_side "lora", for it changes weights.',
+                "Choose another image_side, or leave is_compiled out.",
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Phase2Config(TrainingConfig):
