@@ -44,6 +44,8 @@ def main(
             if demo:
                 prepare_demo(opened)
             serve(opened, port=port, on_ready=lambda address: announce(address, not no_browser))
+            for run in opened.runs.unfinished():
+                print(f"{run.run_id} goes on in the background.", flush=True)
     except DeftError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
@@ -68,10 +70,9 @@ def prepare_demo(workspace: Workspace) -> None:
             workspace.ingest(DEMO_DATA, on_progress=line.counting("reading the pictures"))
         if workspace.store.current_run() is None:
             print("Running phase 1 on them, a few minutes and only once", flush=True)
-            at_work = [run.run_id for run in workspace.runs.list() if not run.is_finished]
-            settings = Phase1Config.from_preset("demo")
-            run_id = at_work[0] if at_work else workspace.runs.start("phase1", settings)
-            run = workspace.runs.wait(run_id, line.show)
+            at_work = [run.run_id for run in workspace.runs.unfinished()]
+            at_work = at_work or [workspace.runs.start("phase1", Phase1Config.from_preset("demo"))]
+            run = workspace.runs.wait(at_work[0], line.show)
             if run.state != "done":
                 raise RunError(run.error or f"{run.run_id} was {run.state}.", run.hint)
 

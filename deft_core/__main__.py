@@ -23,6 +23,7 @@ from deft_core.config import DATA, PRESETS, Phase1Config, TrainingConfig
 from deft_core.errors import ConfigError, DeftError, RunError, StoreError
 from deft_core.export import FORMATS
 from deft_core.noise import MODES as NOISE_MODES
+from deft_core.probe import probing
 from deft_core.prompts import read_prompts
 from deft_core.run_folder import Progress, RunFolder
 from deft_core.run_process import RunCancelled, assist, execute
@@ -53,7 +54,7 @@ WorkspaceOption = Annotated[
         show_default=str(DEFAULT_WORKSPACE.relative_to(DATA.parent)),
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+JsonOption = Annotated[bool, typer.Option("--json", metavar="", help="Print the result as JSON.")]
 
 
 @app.command()
@@ -168,7 +169,9 @@ def export(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     format: Annotated[str, typer.Option(help=f"One of: {', '.join(FORMATS)}.")] = "csv",
     to: Annotated[Path, typer.Option(help="File or folder to write.")],
-    is_forced: Annotated[bool, typer.Option("--force", help="Replace an existing table.")] = False,
+    is_forced: Annotated[
+        bool, typer.Option("--force", metavar="", help="Replace an existing table.")
+    ] = False,
     is_json: JsonOption = False,
 ) -> None:
     """Write the decisions as a table, or the curated set as class folders."""
@@ -412,8 +415,17 @@ def _work_through(folder: RunFolder, *, kind: str) -> None:
     if not _is_first_process():
         assist(folder, _stage)
         return
-    with ProgressLine(sys.stderr) as line:
-        execute(folder, _stage, on_progress=line.show)
+    # Only the child process pays for it.
+    from deft_core.curves import Curves
+
+    stage = probing(_stage) if folder.config().get("is_probe") else _stage
+    with ProgressLine(sys.stderr) as line, Curves(folder) as curves:
+
+        def show(progress: Progress) -> None:
+            line.show(progress)
+            curves.add(progress)
+
+        execute(folder, stage, on_progress=show)
 
 
 def _stage(folder: RunFolder) -> Generator[Progress, None, None]:

@@ -40,16 +40,19 @@ def setting(
     default: Any,
     help_text: str,
     *,
+    label: str = "",
     choices: tuple[str, ...] = (),
     minimum: float = -math.inf,
     maximum: float = math.inf,
     is_advanced: bool = False,
 ) -> Any:
-    """One field of a configuration with what the command line and the form need to show it."""
+    """One field of a configuration with what the command line and the form need to show it; the
+    form calls it by its name when it has no label."""
     return field(
         default=default,
         metadata={
             "help": help_text,
+            "label": label,
             "choices": choices,
             "minimum": minimum,
             "maximum": maximum,
@@ -137,9 +140,14 @@ class TrainingConfig(Config):
     pretrained: str = setting(
         "openai",
         "open_clip weights tag or a weights file; leave empty for hf-hub: and local-dir: models.",
+        label="Weights",
     )
-    epochs: int = setting(10, "Passes over the training images.", minimum=1)
-    batch_size: int = setting(64, "Images per training step.", minimum=1)
+    epochs: int = setting(
+        10, "Passes over the training images.", label="Passes over the images (epochs)", minimum=1
+    )
+    batch_size: int = setting(
+        64, "Images per training step.", label="Images per step (batch size)", minimum=1
+    )
     learning_rate: float = setting(0.03, "Step size at the start of the cosine.", minimum=0)
     optimiser: str = setting(
         "sgd",
@@ -160,6 +168,7 @@ class TrainingConfig(Config):
     part_size: int = setting(
         0,
         "Images worked through at once; 0 for the whole batch, halved when the memory runs out.",
+        label="Images at once",
         minimum=0,
         is_advanced=True,
     )
@@ -171,14 +180,19 @@ class TrainingConfig(Config):
         "vpt-deep",
         "What learns in the image encoder: visual prompts, LoRA, DoRA, layer norms, biases, "
         "bottleneck adapters, everything, or nothing (images are then encoded once: fast).",
+        label="What learns in the image encoder",
         choices=IMAGE_SIDES,
     )
     vpt_tokens: int = setting(
-        20, "Learnable visual prompt tokens at each layer, for vpt-deep and vpt-shallow.", minimum=1
+        20,
+        "Learnable visual prompt tokens at each layer, for vpt-deep and vpt-shallow.",
+        label="Visual prompt tokens",
+        minimum=1,
     )
     vpt_layers: int = setting(
         0,
         "Last layers that get prompt tokens of their own, for vpt-deep; 0 for all.",
+        label="Layers with visual prompts",
         minimum=0,
         is_advanced=True,
     )
@@ -186,12 +200,14 @@ class TrainingConfig(Config):
     n_processes: int = setting(
         1,
         "Processes that share each batch, one for each GPU, started by accelerate launch.",
+        label="Processes",
         minimum=1,
         is_advanced=True,
     )
     precision: str = setting(
         "auto",
         "Number format of the computation; auto takes bf16 or fp16 on a GPU.",
+        label="Number format",
         choices=("auto", "fp32", "bf16", "fp16"),
         is_advanced=True,
     )
@@ -199,6 +215,7 @@ class TrainingConfig(Config):
         True,
         "Keep the decoded images in the workspace's cache, if the disk has room, so that each is "
         "decoded only once.",
+        label="Keep the decoded images",
         is_advanced=True,
     )
 
@@ -220,35 +237,47 @@ class Phase1Config(TrainingConfig):
         "synthetic",
         "The paper's recipe for synthetic or for real label noise: the latter warms up with "
         "symmetric cross-entropy and selects more strictly.",
+        label="Recipe for this kind of noise",
         choices=("synthetic", "real-noise"),
     )
     warmup_epochs: int = setting(
-        1, "First passes in which every given label is believed.", minimum=0
+        1, "First passes in which every given label is believed.", label="Warm-up passes", minimum=0
     )
-    n_context: int = setting(16, "Learnable context vectors beside each class name.", minimum=1)
+    n_context: int = setting(
+        16,
+        "Learnable context vectors beside each class name.",
+        label="Context vectors in each prompt",
+        minimum=1,
+    )
     context_start: str = setting(
-        "", 'Words that the contexts start from, as in "a photo of a"; random when empty.'
+        "",
+        'Words that the contexts start from, as in "a photo of a"; random when empty.',
+        label="First words of the prompts",
     )
     class_position: str = setting(
         "end",
         "Where the class name stands among the context vectors.",
+        label="Place of the class name",
         choices=("end", "middle", "front"),
         is_advanced=True,
     )
     has_class_contexts: bool = setting(
         False,
         "Give every class context vectors of its own instead of sharing them.",
+        label="Contexts for each class",
         is_advanced=True,
     )
     n_complementary: int = setting(
         1,
         "Wrong classes drawn for each image and step to train the negative prompt.",
+        label="Wrong classes for each image",
         minimum=1,
         is_advanced=True,
     )
     is_compiled: bool = setting(
         False,
         "Compile the image encoder with torch.compile first; pays on long runs.",
+        label="Compile the image encoder",
         is_advanced=True,
     )
 
@@ -266,6 +295,7 @@ class Phase2Config(TrainingConfig):
         "openai",
         "Weights tag or a weights file; leave empty for hf-hub: and local-dir: models. For a timm: "
         'model, "hub" takes the weights that timm prefers, and empty stands for random ones.',
+        label="Weights",
     )
     image_size: int = setting(
         0,
@@ -278,6 +308,7 @@ class Phase2Config(TrainingConfig):
         "all",
         "What learns in the image encoder: everything (full fine-tuning), nothing (linear probe; "
         "images are then encoded once: fast), or one of the parameter-efficient ways of phase 1.",
+        label="What learns in the image encoder",
         choices=IMAGE_SIDES,
     )
     head: str = setting(
@@ -291,6 +322,7 @@ class Phase2Config(TrainingConfig):
         "given",
         "What else to train on in the same way, to show what the curated set is worth: all given "
         "labels, those that phase 1 selected without any decision, both, or none.",
+        label="Compare with",
         choices=COMPARISONS,
     )
     balancing: str = setting(
@@ -398,3 +430,11 @@ PRESETS: Mapping[type[Config], Mapping[str, Mapping[str, Any]]] = {
         "demo": {"model": DEMO_MODEL, "pretrained": "", "learning_rate": 0.004},
     },
 }
+
+PRESET_HELPS: Mapping[str, str] = {
+    "paper": "as published, for a large model and a GPU",
+    "paper-real-noise": "as published for labels that people or the web got wrong",
+    "fast": "encodes each image once and learns the prompts alone: the quickest without a GPU",
+    "demo": "the small model that comes with the application, for the demo pictures",
+}
+"""What each preset is for."""

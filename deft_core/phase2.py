@@ -135,8 +135,11 @@ class Plan:
     @classmethod
     def of(cls, samples: pa.Table, settings: Phase2Config, *, round: int) -> Plan:
         """The curated set last. From the second round on, phase 1 has judged the reviewed labels:
-        what it believed of a given label is known where it stands. Raises RunError when it is empty, and ConfigError when there are
-        no validation images for `patience`."""
+        what it believes of a given label is known only where that one stands.
+
+        Raises RunError when a set is empty, and ConfigError when `patience` has no validation
+        images.
+        """
         split = samples["split"].to_numpy()
         given, final, curated = (
             samples[name].fill_null(NO_LABEL).to_numpy().astype(np.int64)

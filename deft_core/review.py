@@ -11,6 +11,8 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
+import pyarrow as pa
+
 from deft_core.agreement import pair_agreements
 from deft_core.decisions import (
     LONGEST_NAME,
@@ -35,6 +37,7 @@ from deft_core.shown import (
     QueuedSample,
     QueuePage,
     ReviewProgress,
+    SplitReview,
     logged_event,
     queued_sample,
 )
@@ -112,7 +115,7 @@ class Review:
         counts = self._store.queue.counts(wanted, reviewer=name, leased_at=moment)
         rows = self._store.queue.rows(ids, reviewer=name)
         return QueuePage(
-            samples=tuple(map(queued_sample, rows.to_pylist())),
+            samples=self._queued(rows, reviewer=name),
             next=found[limit - 1][1] if len(found) > limit else None,
             n_matching=counts["n_matching"],
             n_leased=counts["n_leased"],
@@ -140,12 +143,13 @@ class Review:
     def sample(self, sample_id: int, *, reviewer: str | None = None) -> QueuedSample:
         """One scored sample; StoreError when it does not exist or has no score."""
         sample = self._store.sample(sample_id)
-        rows = self._store.queue.rows([sample_id], reviewer=self.name(reviewer)).to_pylist()
-        if not rows:
+        name = self.name(reviewer)
+        rows = self._store.queue.rows([sample_id], reviewer=name)
+        if rows.num_rows == 0:
             raise StoreError(
                 f"{sample.file_name} has no score.", "Phase 1 scores the readable training images."
             )
-        return queued_sample(rows[0])
+        return self._queued(rows, reviewer=name)[0]
 
     def evidence(self, sample_id: int, *, reviewer: str | None = None) -> Evidence:
         """What speaks for and against the given label of a scored sample (StoreError: no such)."""
@@ -266,6 +270,10 @@ class Review:
         """How many of the reviewer's leases on these samples, or of all his leases, have ended."""
         return self._store.reviewers.release(sample_ids, reviewer=self.name(reviewer))
 
+    def renew_leases(self, *, reviewer: str | None = None) -> int:
+        """How many leases of the reviewer, who shows that he is still there, run anew."""
+        return self._store.reviewers.renew(reviewer=self.name(reviewer), now=self._clock())
+
     def double_share(self) -> float:
         """The share of samples that a second reviewer decides blind."""
         return self._store.reviewers.double_share()
@@ -301,7 +309,13 @@ class Review:
             },
             n_relabelled=sum(row["n_relabelled"] for row in by_verdict.values()),
             n_disputed=counts["n_disputed"],
+            n_new=counts["n_new"],
+            n_second_look=counts["n_second_look"],
         )
+
+    def split_review(self, split: str) -> SplitReview:
+        """How far the review of one split is."""
+        return SplitReview(**self._store.queue.split_review(split))
 
     def points(self) -> Points:
         """The scored samples as arrays, for a map of all of them."""
@@ -309,6 +323,13 @@ class Review:
         return Points(**{name: table[name].to_numpy() for name in table.column_names})
 
     # --- inside
+
+    def _queued(self, rows: pa.Table, *, reviewer: str) -> tuple[QueuedSample, ...]:
+        dataset = self._store.dataset()
+        names = dataset.class_names if dataset else ()
+        return tuple(
+            queued_sample(row, class_names=names, reviewer=reviewer) for row in rows.to_pylist()
+        )
 
     def _n_classes(self) -> int:
         dataset = self._store.dataset()

@@ -28,7 +28,7 @@ from deft_core.errors import DeftError, RunError
 from deft_core.failures import explaining
 from deft_core.run_folder import UNFINISHED, Progress, RunFolder
 from deft_core.run_process import find_process
-from deft_core.run_results import NEIGHBOURS, neighbours, queue_scores
+from deft_core.run_results import NEIGHBOURS, PREDICTIONS, neighbours, predictions, queue_scores
 from deft_core.run_view import RunView, claimed_state, state_of, view_of
 from deft_core.selection import NO_LABEL
 from deft_core.store import Store, utc_now
@@ -38,6 +38,7 @@ RESUMABLE = ("crashed", "cancelled", "failed")
 RUN_ID = re.compile(r"phase[12]-[0-9]+")
 PROGRAM = (sys.executable, "-m", "deft_core")
 POLL_SECONDS = 0.5
+SECONDS_TO_APPEAR = 0.01
 
 
 class Runs:
@@ -57,9 +58,45 @@ class Runs:
         if kind not in CONFIGS or not isinstance(settings, CONFIGS[kind]):
             raise RunError(f'There is no "{kind}" run with {type(settings).__name__}.')
         with self._lock:
-            folder = self._prepare(kind, settings=settings)
+            self._path.mkdir(parents=True, exist_ok=True)
+            folder = self._prepare(f"{kind}-{self._next_number():03d}", kind, settings=settings)
             self._spawn(folder, kind=kind)
         return folder.run_id
+
+    def seconds_before(self, kind: str, settings: Config) -> tuple[str, float] | None:
+        """The newest run that was done with these settings, and how long it took."""
+        for run in self.list(kind):
+            if run.report and run.settings == settings.to_json():
+                return run.run_id, float(run.report["seconds"])
+        return None
+
+    def start_probe(self, kind: str, settings: Config) -> None:
+        """Begin to find out how long a run would take; `probe` tells."""
+        if settings.to_json()["n_processes"] > 1:
+            raise RunError(
+                "How long several processes take is not tried.",
+                "Start the run: after some seconds it says what time is left.",
+            )
+        with self._lock:
+            self.stop_probe(kind)
+            folder = self._prepare(_probe_name(kind), kind, settings=settings, is_probe=True)
+            self._spawn(folder, kind=kind)
+
+    def probe(self, kind: str) -> RunView | None:
+        """How the last probe of this kind stands, if it is still there."""
+        folder = RunFolder(self._path / _probe_name(kind))
+        return self._view(folder) if (folder.path / "status.json").exists() else None
+
+    def stop_probe(self, kind: str) -> None:
+        """Stop a probe that is at work, and forget what it found."""
+        with self._lock:
+            folder = RunFolder(self._path / _probe_name(kind))
+            process = find_process(folder)
+            if process:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            shutil.rmtree(folder.path, ignore_errors=True)
 
     def view(self, run_id: str) -> RunView:
         """How a run stands; RunError when there is none with this id."""
@@ -74,6 +111,19 @@ class Runs:
         folders = (one for one in reversed(self._folders()) if _is_of(one, kind))
         return next(map(self._view, folders), None)
 
+    def unfinished(self) -> tuple[RunView, ...]:
+        """The runs that wait or work, newest first."""
+        return tuple(run for run in self.list() if not run.is_finished)
+
+    def n_outdated(self, run_id: str) -> int:
+        """How many samples have since joined or left the curated set that a run was given, or have
+        another label in it."""
+        then = self._folder(run_id).samples().sort_by("sample_id")["curated_label"]
+        now = _run_samples(self._store.samples()).sort_by("sample_id")["curated_label"]
+        return int(
+            (then.fill_null(NO_LABEL).to_numpy() != now.fill_null(NO_LABEL).to_numpy()).sum()
+        )
+
     def losses(self, run_id: str) -> tuple[Progress, ...]:
         """The reports of a run that have a loss, as one curve."""
         return tuple(self._folder(run_id).losses())
@@ -81,6 +131,11 @@ class Runs:
     def log_tail(self, run_id: str) -> str:
         """The end of what a run printed."""
         return self._folder(run_id).tail("log.txt").decode(errors="replace")
+
+    def size(self, run_id: str) -> int:
+        """The bytes that a run's folder takes up."""
+        files = self._folder(run_id).path.rglob("*")
+        return sum(one.stat().st_size for one in files if one.is_file())
 
     def resume(self, run_id: str) -> None:
         """Let a run that ended without a result go on from its last checkpoint."""
@@ -161,7 +216,9 @@ class Runs:
 
     # --- starting
 
-    def _prepare(self, kind: str, *, settings: Config) -> RunFolder:
+    def _prepare(
+        self, name: str, kind: str, *, settings: Config, is_probe: bool = False
+    ) -> RunFolder:
         dataset = self._store.dataset()
         if dataset is None:
             raise RunError("This workspace holds no data set.", "Ingest one first.")
@@ -183,10 +240,10 @@ class Runs:
             "class_names": list(dataset.class_names),
             "prompts": list(dataset.prompts),
             "settings": settings.to_json(),
+            "is_probe": is_probe,
         }
         samples = _run_samples(self._store.samples())
-        self._path.mkdir(parents=True, exist_ok=True)
-        path = self._path / f"{kind}-{self._next_number():03d}"
+        path = self._path / name
         with explaining(RunFolder(path)):
             return RunFolder.create(path, config=config, samples=samples)
 
@@ -206,6 +263,9 @@ class Runs:
         # Reaps the child when it ends, whether anyone still looks at this run or not.
         threading.Thread(target=child.wait, daemon=True).start()
         folder.write_json("proc.json", {"pid": child.pid})
+        # For a moment a new process has no command line yet, by which it is known.
+        while child.poll() is None and find_process(folder) is None:
+            time.sleep(SECONDS_TO_APPEAR)
 
     def _next_number(self) -> int:
         taken = [path.name for path in self._path.iterdir() if RUN_ID.fullmatch(path.name)]
@@ -247,6 +307,7 @@ class Runs:
             report=folder.read_json("report.json"),
             scores=queue_scores(folder) if config["kind"] == "phase1" else None,
             neighbours=neighbours(folder) if (folder.path / NEIGHBOURS).exists() else None,
+            predictions=predictions(folder) if (folder.path / PREDICTIONS).exists() else None,
         )
 
 
@@ -260,6 +321,10 @@ def _launched(program: Sequence[str], *, settings: Mapping[str, Any]) -> Sequenc
     options = ["--multi_gpu", "--num_processes", str(n_processes), "--num_machines", "1"]
     options += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     return [python, "-m", "accelerate.commands.launch", *options, *rest]
+
+
+def _probe_name(kind: str) -> str:
+    return f"probe-{kind}"
 
 
 def _is_of(folder: RunFolder, kind: str) -> bool:

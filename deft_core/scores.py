@@ -2,7 +2,7 @@
 
 scores.parquet   one row a scored sample; similarities are cosines
 traces.parquet   one row a sample trained on: what each epoch's pass thought of its label
-features.npy     float16 (n, dim); row i is the i-th sample, NaN if it cannot be read
+features.npy     float16 (n, dim); training samples first, NaN if it cannot be read
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float, Int
 
 from deft_core.run_folder import RunFolder
 
-N_TOP = 5
+N_TOP = 6
+"""The reviewer is offered five classes beside the given one."""
 
 Columns = dict[str, np.ndarray]
 

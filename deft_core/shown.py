@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -10,19 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deft_core.agreement import PairAgreement
+from deft_core.rounds import changes
+
+N_OTHERS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class QueuedSample:
-    """One scored sample with all that the reviewer is shown; `version` changes with the bytes.
+    """One scored sample with all that the reviewer is shown; `version` changes with the bytes, and
+    `top_labels` are the most similar classes beside the given one, each with both similarities.
 
-    While he is to decide it blind, the verdict, its label and reviewer and the note are None.
+    The clean probability and the similarities are those of `scored_label`, with which the run knew
+    the sample. `changes` says in sentences what is new since the last round. While he is to decide
+    it blind, the verdict, its label and reviewer and the note are None.
     """
 
     sample_id: int
     file_name: str
     version: str
+    split: str
     given_label: int
+    scored_label: int
     suggested_label: int | None
     p_clean: float
     is_clean: bool
@@ -38,6 +47,9 @@ class QueuedSample:
     note: str | None
     is_disputed: bool
     is_double: bool
+    is_new: bool
+    is_second_look: bool
+    changes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +111,11 @@ class History:
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewProgress:
-    """How far the review is. `n_samples` are those scored by the current run; `n_decided` counts
-    flagged samples; `by_verdict` and `n_relabelled` count every decided sample; `n_disputed` are
-    scored samples on which two reviewers disagree."""
+    """How far the review of the training samples is. `n_samples` are those scored by the current
+    run; `n_decided` counts flagged samples; `by_verdict` and `n_relabelled` count every decided
+    sample of any split; `n_disputed` are scored samples on which two reviewers disagree, `n_new`
+    undecided suspects that the last round believed, `n_second_look` samples decided in an earlier
+    round about which both new models disagree."""
 
     n_samples: int
     n_flagged: int
@@ -110,6 +124,17 @@ class ReviewProgress:
     by_verdict: dict[str, int]
     n_relabelled: int
     n_disputed: int
+    n_new: int
+    n_second_look: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitReview:
+    """How far the review of one split is; `n_decided` counts samples flagged or not."""
+
+    n_scored: int
+    n_flagged: int
+    n_decided: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,16 +166,24 @@ class Points:
     is_clean: NDArray[np.bool_]
 
 
-def queued_sample(row: dict[str, Any]) -> QueuedSample:
-    """What a row of the store says about a sample."""
-    lists = ("top_labels", "top_pos_sims", "top_neg_sims")
+def queued_sample(
+    row: dict[str, Any], *, class_names: Sequence[str], reviewer: str
+) -> QueuedSample:
+    """What a row of the store says about a sample to this reviewer."""
+    others = [i for i, label in enumerate(row["top_labels"]) if label != row["given_label"]]
     columns: dict[str, Any] = {
-        name: tuple(row[name]) if name in lists else row[name] for name in _AS_STORED
+        name: tuple(row[name][i] for i in others[:N_OTHERS]) if name in _LISTS else row[name]
+        for name in _AS_STORED
     }
-    return QueuedSample(version=row["sha256"][:12], **columns)
+    return QueuedSample(
+        version=row["sha256"][:12],
+        changes=changes(row, class_names=class_names, reviewer=reviewer),
+        **columns,
+    )
 
 
-_AS_STORED = [one.name for one in fields(QueuedSample) if one.name != "version"]
+_AS_STORED = [one.name for one in fields(QueuedSample) if one.name not in ("version", "changes")]
+_LISTS = ("top_labels", "top_pos_sims", "top_neg_sims")
 
 
 def logged_event(row: dict[str, Any]) -> Event:

@@ -85,6 +85,17 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def memory(n_bytes: int) -> str:
+    """Bytes in the unit that suits them.
+
+    >>> memory(1200), memory(300_000_000), memory(12_340_000_000)
+    ('1 kB', '300 MB', '12.3 GB')
+    """
+    if n_bytes < 1e6:
+        return f"{n_bytes / 1e3:.0f} kB"
+    return f"{n_bytes / 1e6:.0f} MB" if n_bytes < 1e9 else f"{n_bytes / 1e9:.1f} GB"
+
+
 def summary(kind: str, report: dict[str, Any]) -> str:
     """What a run of this kind came to."""
     n_unreadable = len(report["unreadable"])

@@ -29,6 +29,7 @@ class AdaptTab:
             self._needs = notice()
             self._panel.layout()
             self._report.layout()
+            self._panel.layout_past()
 
     def wire(self, page: gr.Blocks) -> None:
         self._panel.wire(page, tab=self.tab, view=self.view, outputs=self.outputs)
@@ -48,7 +49,17 @@ class AdaptTab:
         run = self._panel.latest()
         dataset = self._workspace.dataset
         report = report_view(run.report if run else None, dataset.class_names if dataset else ())
-        return [*panel, shown(self._missing()), *report]
+        notes = filter(None, (self._missing(), self._outdated()))
+        return [*panel, shown("\n\n".join(notes)), *report]
+
+    def _outdated(self) -> str:
+        """What the last run has not seen; empty if nothing."""
+        run = self._panel.latest()
+        if run is None or run.state != "done":
+            return ""
+        n = self._workspace.runs.n_outdated(run.run_id)
+        changed = f"{counted(n, 'image')} of the curated set changed since {run.run_id}"
+        return f"{changed}: start again to use what you have decided." if n else ""
 
     def _missing(self) -> str:
         """What has to be done before phase 2 can say something; empty if nothing."""
@@ -60,6 +71,17 @@ class AdaptTab:
                 "This data set has no test split, so the accuracy on unseen images cannot be told."
             )
         n_left = self._workspace.review.progress().n_left
-        if n_left:
-            return f"{counted(n_left, 'suspect')} still undecided; phase 2 leaves them out."
-        return ""
+        left = f"{counted(n_left, 'suspect')} still undecided; phase 2 leaves them out."
+        return " ".join([left] * bool(n_left) + [self._unreviewed_test()]).strip()
+
+    def _unreviewed_test(self) -> str:
+        """That nobody has looked at the labels that phase 2 is tested on; empty if somebody has."""
+        test = self._workspace.review.split_review("test")
+        if test.n_scored == 0:
+            return "The test images have no scores yet; the next phase 1 makes them reviewable."
+        if test.n_decided or not test.n_flagged:
+            return ""
+        return (
+            f"Nobody has reviewed the test labels, of which {test.n_flagged:,} are flagged: review "
+            "them first, under Filter, test images, or the accuracy is measured on doubtful labels."
+        )

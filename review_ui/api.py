@@ -161,14 +161,21 @@ def desk_routes(workspace: Workspace) -> APIRouter:
         return {"view": review.view(reviewer=reviewer)}
 
     @routes.put("/view")
-    def keep_view(state: ViewMessage, reviewer: Reviewer) -> dict[str, Any]:
-        review.set_view(state.model_dump(), reviewer=reviewer)
-        return {"view": state.model_dump()}
+    def keep_view(asked: ViewMessage, reviewer: Reviewer) -> Any:
+        if asked.store != workspace.store.id:
+            return JSONResponse(ANOTHER_STORE, status_code=409)
+        state = asked.model_dump(exclude={"store"})
+        review.set_view(state, reviewer=reviewer)
+        return {"view": state}
 
     @routes.post("/leases")
     def leases(asked: Release, reviewer: Reviewer) -> dict[str, int]:
         ids = None if asked.release == "all" else asked.release
         return {"n_released": review.release(ids, reviewer=reviewer)}
+
+    @routes.put("/leases")
+    def renewed_leases(reviewer: Reviewer) -> dict[str, int]:
+        return {"n_renewed": review.renew_leases(reviewer=reviewer)}
 
     @routes.put("/double")
     def double(asked: Double) -> dict[str, float]:

@@ -38,6 +38,7 @@ class DetectTab:
                     interactive=False,
                     visible=False,
                 )
+            self._panel.layout_past()
 
     def wire(self, page: gr.Blocks) -> None:
         self._panel.wire(page, tab=self.tab, view=self.view, outputs=self.outputs)
@@ -58,7 +59,8 @@ class DetectTab:
         """Everything on the tab as it stands."""
         panel = self._panel.view()
         run = self._panel.latest()
-        return [*panel, *(self._result_view(run) if run and run.report else self._no_result())]
+        has_result = self._workspace.store.current_run() and (run is None or run.is_finished)
+        return [*panel, *(self._result_view(run) if has_result else self._no_result())]
 
     def _no_result(self) -> list[Any]:
         return [
@@ -69,17 +71,17 @@ class DetectTab:
             gr.Dataframe(visible=False),
         ]
 
-    def _result_view(self, run: RunView) -> list[Any]:
-        assert run.report is not None
+    def _result_view(self, run: RunView | None) -> list[Any]:
+        """What the queue was made of; a later run that failed has not changed it."""
         progress = self._workspace.review.progress()
-        unreadable = run.report["unreadable"]
+        unreadable = run.report["unreadable"] if run and run.report else []
         n_left = progress.n_left
         return [
             gr.Column(visible=True),
             figures(
                 [
-                    (f"{run.report['n_scored']:,}", "images scored"),
-                    (f"{run.report['n_flagged']:,}", "flagged"),
+                    (f"{progress.n_samples:,}", "images scored"),
+                    (f"{progress.n_flagged:,}", "flagged"),
                     (f"{progress.n_decided:,}", "of them decided"),
                 ]
             ),

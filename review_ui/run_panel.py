@@ -1,20 +1,24 @@
-"""One kind of run as the reader sees it: start, live progress, cancel, and how it ended.
+"""One kind of run as the reader sees it: start, live progress, cancel, how it ended, and the
+earlier ones.
 
 A run lives in its folder, so the panel keeps nothing: every look at the page, after a reload too,
-shows what the folder says.
+shows what the folder says. The page asks again every few seconds, and is answered only when
+something has changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
 
-from deft_core.errors import DeftError
+from deft_core.errors import ConfigError, RunError
+from deft_core.run_folder import WAITING
 from deft_core.run_view import RunView
 from deft_core.runs import CONFIGS, RESUMABLE
-from deft_core.terminal import duration
+from deft_core.terminal import duration, memory
 from deft_core.workspace import Workspace
 from review_ui import plots
 from review_ui.widgets import (
@@ -31,7 +35,9 @@ from review_ui.widgets import (
     shows_errors,
 )
 
-POLL_SECONDS = 1.0
+BUSY_SECONDS = 1.0
+IDLE_SECONDS = 3.0
+ASK_FOR_ESTIMATE = "How long will it take?"
 OUTCOMES = {
     "done": "Done",
     "failed": "Failed",
@@ -46,6 +52,7 @@ class RunPanel:
 
     def __init__(self, workspace: Workspace, *, kind: str, start_label: str) -> None:
         self._workspace = workspace
+        self._runs = workspace.runs
         self._kind = kind
         self._start_label = start_label
         self.form = SettingsForm(CONFIGS[kind])
@@ -54,18 +61,33 @@ class RunPanel:
         self.form.layout()
         with gr.Row():
             self.start = gr.Button(self._start_label, variant="primary", scale=0, min_width=200)
+            self.ask = gr.Button(ASK_FOR_ESTIMATE, scale=0, min_width=200)
             self.cancel = gr.Button("Cancel the run", visible=False, scale=0, min_width=160)
             self.resume = gr.Button("Go on with it", visible=False, scale=0, min_width=160)
+        self.estimate = gr.Markdown(elem_classes="run-estimate", latex_delimiters=[])
         self.status = gr.Markdown(elem_classes="run-status", latex_delimiters=[])
         self.bar = progress_bar(label="Progress of the run")
         self.facts = figure_row()
         self.error = notice(tone="bad")
+        self.advice = notice()
         self.losses = gr.Plot(visible=False, show_label=False, container=False)
+
+    def layout_past(self) -> None:
+        """What comes below the result: the log, and the runs that are over."""
         with gr.Accordion("End of the log", open=False, visible=False) as self.log_fold:
             self.log = gr.Textbox(
                 show_label=False, lines=8, max_lines=16, interactive=False, elem_classes="log"
             )
-        self.timer = gr.Timer(POLL_SECONDS, active=False)
+        with gr.Accordion("Earlier runs", open=False, visible=False) as self.history_fold:
+            self.history = gr.Radio(label="Runs", show_label=False, container=False)
+            self.delete = gr.Button("Delete it ...", scale=0, min_width=160)
+            with gr.Column(visible=False) as self.confirmation:
+                self.question = gr.Markdown()
+                with gr.Row():
+                    self.confirm = gr.Button("Delete", variant="stop", scale=0, min_width=160)
+                    self.keep = gr.Button("Keep it", scale=0, min_width=160)
+        self.seen = gr.State()
+        self.timer = gr.Timer(IDLE_SECONDS)
 
     def wire(
         self,
@@ -76,30 +98,58 @@ class RunPanel:
         outputs: Sequence[Any],
     ) -> None:
         """Fills `outputs`, the panel's own among them, from `view` whenever something happens."""
+
+        def changed(seen: Any) -> list[Any]:
+            return [gr.skip() for _ in outputs] if seen == self._signature() else view()
+
         self.form.wire()
         page.load(shows_errors(self.form_values), None, self.form_outputs, **LOOKED_AT)
-        for event in (page.load, self.timer.tick, tab.select):
+        for event in (page.load, tab.select):
             event(shows_errors(view), None, outputs, **LOOKED_AT)
-        self.start.click(shows_errors(self._start), self.form.inputs, self.outputs, **PRESSED)
-        self.cancel.click(shows_errors(self._cancel), None, self.outputs, **PRESSED)
-        self.resume.click(shows_errors(self._resume), None, self.outputs, **PRESSED)
+        self.timer.tick(shows_errors(changed), self.seen, outputs, **LOOKED_AT)
+        for button, act, inputs in (
+            (self.start, self._start, self.form.inputs),
+            (self.ask, self._ask, self.form.inputs),
+            (self.cancel, self._cancel, None),
+            (self.resume, self._resume, None),
+        ):
+            button.click(shows_errors(act), inputs, self.outputs, **PRESSED)
+        self.delete.click(
+            shows_errors(self._question), self.history, self.confirmation_outputs, **PRESSED
+        )
+        self.confirm.click(
+            shows_errors(self._delete), self.history, self.confirmation_outputs, **PRESSED
+        ).success(shows_errors(view), None, outputs, **LOOKED_AT)
+        for event in (self.keep.click, self.history.input):
+            event(self._no_question, None, self.confirmation_outputs, **LOOKED_AT)
 
     @property
     def outputs(self) -> list[Any]:
         """What `view` fills."""
         return [
             self.start,
-            self.cancel,
-            self.resume,
+            self.ask,
+            self.estimate,
             self.status,
             self.bar,
             self.facts,
             self.error,
+            self.advice,
+            self.cancel,
+            self.resume,
             self.losses,
             self.log_fold,
             self.log,
+            self.history_fold,
+            self.history,
+            self.seen,
             self.timer,
         ]
+
+    @property
+    def confirmation_outputs(self) -> list[Any]:
+        """What the question before a run is deleted fills."""
+        return [self.confirmation, self.question, self.delete]
 
     @property
     def form_outputs(self) -> list[Any]:
@@ -108,81 +158,178 @@ class RunPanel:
 
     def latest(self) -> RunView | None:
         """The newest run of this kind."""
-        return self._workspace.runs.latest(self._kind)
+        return self._runs.latest(self._kind)
 
     def view(self) -> list[Any]:
         """Updates for `outputs` from what the run's folder says now."""
-        self._workspace.runs.import_finished()
-        run = self.latest()
-        if run is None:
-            return self._empty_view()
-        is_busy = not run.is_finished
-        losses = self._workspace.runs.losses(run.run_id) if is_busy else ()
-        log_tail = self._workspace.runs.log_tail(run.run_id)
-        has_failed = run.state in ("failed", "crashed", "damaged")
+        self._runs.import_finished()
+        signature, run, probe = self._signature(), self.latest(), self._runs.probe(self._kind)
+        is_busy = run is not None and not run.is_finished
+        is_probing = probe is not None and not probe.is_finished
         return [
-            gr.Button(interactive=not is_busy),
-            gr.Button(visible=is_busy),
-            gr.Button(visible=run.state in RESUMABLE),
-            _headline(run),
-            gr.HTML(value=_percent(run), visible=is_busy),
-            figures(_facts(run) if is_busy else ()),
-            shown(problem(run.error, hint=run.hint) if has_failed else ""),
-            gr.Plot(
-                value=plots.loss_curve(losses) if losses else None,
-                visible=bool(losses) and is_busy,
+            gr.Button(interactive=not is_busy and self._workspace.dataset is not None),
+            gr.Button(
+                value="Stop trying" if is_probing else ASK_FOR_ESTIMATE,
+                interactive=not is_busy and self._workspace.dataset is not None,
             ),
-            gr.Accordion(visible=has_failed and bool(log_tail), open=False),
-            log_tail if has_failed else "",
-            gr.Timer(active=is_busy),
+            gr.Markdown(value=_estimate(probe), visible=probe is not None and not is_busy),
+            *(self._run_view(run) if run else self._empty_view()),
+            *self._history_view(run),
+            signature,
+            gr.Timer(BUSY_SECONDS if is_busy or is_probing else IDLE_SECONDS),
         ]
 
     def form_values(self) -> list[Any]:
         """Preset and inputs: as the last run of this kind had them, or for the same model."""
-        runs = [run for run in self._workspace.runs.list() if run.state != "damaged"]
-        if not runs:
+        same_kind, current = self.latest(), self._workspace.store.current_run()
+        try:
+            if same_kind and same_kind.state != "damaged":
+                values = self.form.values(same_kind.settings)
+            elif current:
+                last = current.settings
+                values = self.form.values_for_model(last["model"], pretrained=last["pretrained"])
+            else:
+                return [gr.skip() for _ in self.form_outputs]
+        except (ConfigError, KeyError):
+            # Somebody has edited the settings of that run; they are no start for another.
             return [gr.skip() for _ in self.form_outputs]
-        same_kind = next((run for run in runs if run.kind == self._kind), None)
-        if same_kind:
-            values = self.form.values(same_kind.settings)
-        else:
-            last = runs[0].settings
-            values = self.form.values_for_model(last["model"], pretrained=last["pretrained"])
         return [self.form.preset_of(values), *values]
+
+    def _signature(self) -> list[Any]:
+        """What the view of the run depends on, cheap to tell."""
+        runs = (self.latest(), self._runs.probe(self._kind))
+        return [
+            (run.run_id, run.state, asdict(run.progress) if run.progress else None) if run else None
+            for run in runs
+        ]
+
+    def _run_view(self, run: RunView) -> list[Any]:
+        is_busy = not run.is_finished
+        losses = self._runs.losses(run.run_id) if is_busy else ()
+        log_tail = self._runs.log_tail(run.run_id)
+        has_failed = run.state in ("failed", "crashed", "damaged")
+        return [
+            _headline(run),
+            gr.HTML(value=_percent(run), visible=run.state == "running"),
+            figures(_facts(run) if run.state == "running" else ()),
+            shown(problem(run.error, hint=run.hint) if has_failed else ""),
+            shown(_advice(run)),
+            gr.Button(visible=is_busy),
+            gr.Button(visible=run.state in RESUMABLE),
+            gr.Plot(value=plots.loss_curve(losses) if losses else None, visible=bool(losses)),
+            gr.Accordion(visible=bool(log_tail)),
+            log_tail,
+        ]
 
     def _empty_view(self) -> list[Any]:
         has_data = self._workspace.dataset is not None
         return [
-            gr.Button(interactive=has_data),
-            gr.Button(visible=False),
-            gr.Button(visible=False),
             "" if has_data else "Bring in images on the Overview tab first.",
             gr.HTML(visible=False),
             figures(()),
             shown(""),
+            shown(""),
+            gr.Button(visible=False),
+            gr.Button(visible=False),
             gr.Plot(visible=False),
             gr.Accordion(visible=False),
             "",
-            gr.Timer(active=False),
         ]
 
+    def _history_view(self, latest: RunView | None) -> list[Any]:
+        finished = [one for one in self._runs.list(self._kind) if one.is_finished]
+        choices = [(_line(one), one.run_id) for one in finished]
+        return [gr.Accordion(visible=bool(finished)), gr.Radio(choices=choices)]
+
     def _start(self, *values: Any) -> list[Any]:
-        self._workspace.runs.start(self._kind, self.form.settings(values))
+        settings = self.form.settings(values)
+        run = self.latest()
+        if run and not run.is_finished:
+            raise RunError(f"{run.run_id} is {run.state} already.", "Wait for it, or cancel it.")
+        self._runs.stop_probe(self._kind)
+        self._runs.start(self._kind, settings)
         return self.view()
+
+    def _ask(self, *values: Any) -> list[Any]:
+        probe = self._runs.probe(self._kind)
+        if probe and not probe.is_finished:
+            self._runs.stop_probe(self._kind)
+            return self.view()
+        settings = self.form.settings(values)
+        known = self._runs.seconds_before(self._kind, settings)
+        if known is None:
+            self._runs.start_probe(self._kind, settings)
+            return self.view()
+        run_id, seconds = known
+        self._runs.stop_probe(self._kind)
+        updates = self.view()
+        told = f"**About {duration(seconds)}**: {run_id} took that with the same settings."
+        updates[self.outputs.index(self.estimate)] = gr.Markdown(value=told, visible=True)
+        return updates
 
     def _cancel(self) -> list[Any]:
         run = self.latest()
         if run is None:
-            raise DeftError("There is no run to cancel.")
-        self._workspace.runs.cancel(run.run_id)
+            raise RunError("There is no run to cancel.")
+        self._runs.cancel(run.run_id)
         return self.view()
 
     def _resume(self) -> list[Any]:
         run = self.latest()
         if run is None:
-            raise DeftError("There is no run to go on with.")
-        self._workspace.runs.resume(run.run_id)
+            raise RunError("There is no run to go on with.")
+        self._runs.resume(run.run_id)
         return self.view()
+
+    def _question(self, run_id: str | None) -> list[Any]:
+        if run_id is None:
+            raise RunError("No run is chosen.", "Choose the one to delete.")
+        size = memory(self._runs.size(run_id))
+        return [
+            gr.Column(visible=True),
+            f"**Delete {run_id} with its model and log ({size})?** There is no way back. What the "
+            "review shows of it stays, and so do all decisions.",
+            gr.Button(visible=False),
+        ]
+
+    def _delete(self, run_id: str) -> list[Any]:
+        self._runs.delete(run_id)
+        return self._no_question()
+
+    def _no_question(self) -> list[Any]:
+        return [gr.Column(visible=False), "", gr.Button(visible=True)]
+
+
+def _estimate(probe: RunView | None) -> str:
+    """What a probe has found out, or is about to."""
+    if probe is None:
+        return ""
+    if not probe.is_finished:
+        if probe.state == WAITING and probe.progress:
+            return f"Waiting to try some steps: {literal(probe.progress.note)}"
+        return "Trying some steps with these settings, for about a quarter of a minute ..."
+    if probe.report is None:
+        return problem(probe.error or "The try was stopped.", hint=probe.hint)
+    tried, told = probe.report, probe.settings
+    return (
+        f"**About {duration(tried['seconds'])}** on this machine for {told['epochs']} epochs with "
+        f"{literal(told['model'])}, after {duration(tried['measured_seconds'])} of trying."
+    )
+
+
+def _advice(run: RunView) -> str:
+    """What can be done about a run that waits or has been stopped."""
+    if run.state == WAITING:
+        return "It begins by itself when the device is free; this page may be closed."
+    if run.state == "cancelled":
+        return "It can go on; what comes out is the same as without the stop."
+    return ""
+
+
+def _line(run: RunView) -> str:
+    """A finished run in the list."""
+    ended = f"{OUTCOMES[run.state].lower()} after {duration(run.seconds)}"
+    return f"{run.run_id}: round {run.round}, {ended}"
 
 
 def _headline(run: RunView) -> str:
@@ -191,6 +338,8 @@ def _headline(run: RunView) -> str:
         return f"**{OUTCOMES[run.state]}** after {duration(run.seconds)} ({run.run_id})"
     if run.progress is None:
         return f"**Starting** ({run.run_id})"
+    if run.state == WAITING:
+        return f"**Waiting** ({run.run_id})<br>{literal(run.progress.note)}"
     parts = [f"**{run.progress.stage.capitalize()}**"]
     if run.progress.epochs:
         parts.append(f"epoch {run.progress.epoch} of {run.progress.epochs}")
@@ -200,8 +349,8 @@ def _headline(run: RunView) -> str:
 
 def _facts(run: RunView) -> Sequence[tuple[str, str]]:
     progress = run.progress
-    if progress is None:
-        return [(duration(run.seconds), "since the start")]
+    if progress is None or not progress.total:
+        return []
     pairs = [(f"{progress.fraction:.0%}", "of the run done")]
     if progress.images_per_second:
         pairs.append((f"{progress.images_per_second:,.0f}", "images a second"))
@@ -209,6 +358,8 @@ def _facts(run: RunView) -> Sequence[tuple[str, str]]:
         pairs.append((duration(progress.seconds_left), "left"))
     if progress.loss is not None:
         pairs.append((f"{progress.loss:.3f}", "training loss"))
+    if progress.memory_bytes:
+        pairs.append((memory(progress.memory_bytes), f"of memory, {progress.device}"))
     return pairs
 
 

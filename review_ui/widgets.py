@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 
-from deft_core.config import PRESETS, Config
+from deft_core.config import PRESET_HELPS, PRESETS, Config
 from deft_core.errors import DeftError
 
 P = ParamSpec("P")
@@ -129,7 +129,7 @@ class SettingsForm:
             self._presets,
             value=self._presets[0],
             label="Preset",
-            info="A preset fills in the settings below; each of them can still be changed.",
+            info=f"Fills in the settings below. {_told(self._presets)}",
         )
         plain = [one for one in self._fields.values() if not one.metadata["is_advanced"]]
         advanced = [one for one in self._fields.values() if one.metadata["is_advanced"]]
@@ -179,11 +179,16 @@ class SettingsForm:
             self._inputs[one.name] = _input(one)
 
 
+def _told(presets: Sequence[str]) -> str:
+    """What the presets are for, in one paragraph."""
+    return " ".join(f"{name}: {PRESET_HELPS[name]}." for name in presets if name in PRESET_HELPS)
+
+
 def _input(one: Any) -> gr.components.Component:
     """The component that suits a setting's type."""
     shown_as = {
         "value": one.default,
-        "label": one.name.replace("_", " ").capitalize(),
+        "label": one.metadata["label"] or one.name.replace("_", " ").capitalize(),
         "info": one.metadata["help"],
         "min_width": 260,
     }

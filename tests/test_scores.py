@@ -73,10 +73,10 @@ def test_of_equally_near_classes_the_first_is_predicted_and_the_margin_is_zero()
     assert made["margin"].tolist() == [0.0, 0.0]
 
 
-def test_only_the_five_nearest_classes_are_kept() -> None:
+def test_only_the_six_nearest_classes_are_kept() -> None:
     made = columns([0], [6], [[0.1, 0.7, 0.3, 0.6, 0.2, 0.5, 0.4]], [[0.0] * 7])
 
-    assert made["top_labels"].tolist() == [[1, 3, 5, 6, 2]]
+    assert made["top_labels"].tolist() == [[1, 3, 5, 6, 2, 4]]
 
 
 # --- the writer

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import platform
 import tempfile
 import time
@@ -42,7 +41,7 @@ from deft_core.prompts import default_prompt
 from deft_core.run_folder import RunFolder
 from tools import baselines
 from tools.baselines import Detected
-from tools.bench_runs import new_run, parse_noise, showing_errors
+from tools.bench_runs import new_run, parse_changes, parse_noise, showing_errors
 
 COLUMNS = ("precision", "recall", "F1", "AUROC", "AP", "suggestion", "seconds")
 TEMPLATES = ("a photo of a {}.", "a drawing of a {}.")
@@ -70,7 +69,7 @@ def main() -> None:
 
 def print_table(arguments: argparse.Namespace) -> None:
     """Prints the figures of every detector as they come."""
-    changes = parse_changes(arguments.settings)
+    changes = parse_changes(arguments.settings, Phase1Config)
     print(f"# {platform.processor() or platform.machine()}, {n_cores()} cores, {describe_gpu()}")
     print(f"{'noise':>10}{'seed':>6}  {'detector':<20}", *(f"{name:>11}" for name in COLUMNS))
     for seed in arguments.seeds:
@@ -221,16 +220,6 @@ def measure(detected: Detected, benchmark: Benchmark) -> tuple[float, ...]:
         float(average_precision_score(~is_right, -detected.score)),
         float((detected.suggested == benchmark.true)[~is_right].mean()),
     )
-
-
-def parse_changes(pairs: list[str]) -> dict[str, object]:
-    """`name=value` pairs; what is not a text setting is read as JSON."""
-    defaults = Phase1Config().to_json()
-    split = (pair.split("=", 1) for pair in pairs)
-    return {
-        name: value if isinstance(defaults.get(name, ""), str) else json.loads(value)
-        for name, value in split
-    }
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -55,6 +56,22 @@ def parse_noise(text: str) -> tuple[str, float]:
             f"Write it as sym:0.2, with one of {', '.join(noise.MODES)} and a ratio below 1.",
         )
     return mode, number
+
+
+def parse_changes(pairs: Sequence[str], config: type[Config]) -> dict[str, object]:
+    """Settings from `NAME=VALUE`; what is not a text setting is read as JSON."""
+    defaults = config().to_json()
+    changes: dict[str, object] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        is_text = isinstance(defaults.get(name, ""), str)
+        try:
+            changes[name] = value if is_text else json.loads(value)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise ConfigError(f'"{pair}" changes no setting.', "Write it as epochs=3.")
+    return changes
 
 
 @contextmanager

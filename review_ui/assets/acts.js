@@ -19,6 +19,8 @@ export function listen(desk) {
   root.addEventListener("mousedown", (event) => {
     if (event.target.closest("button") && !event.target.closest("dialog")) event.preventDefault();
   });
+  for (const sign of ["pointermove", "keydown"])
+    root.addEventListener(sign, () => desk.queue.renewLeases());
   part.sort.addEventListener("change", () => {
     const seed = Math.floor(Math.random() * RANDOM_SEEDS);
     desk.openQueue({ sort: part.sort.value, seed });

@@ -46,7 +46,7 @@ class Desk {
     this.session = null;
     this.isPlots = false;
     this.server = new Server();
-    this.view = new View({ server: this.server, mayKeep: () => !this.ledger.isElsewhere });
+    this.view = new View({ server: this.server, store: () => this.ledger.outbox.store });
     this.messages = new Messages(root, this.part);
     this.ledger = new Ledger({
       server: this.server,
@@ -239,8 +239,8 @@ class Desk {
     if (!this.session?.run) return;
     this.isPlots = mode === "plots";
     if (!this.isPlots) this.view.change({ mode });
-    this.focus();
     this.show();
+    this.focus();
   }
 
   leavePlots(then) {
@@ -282,8 +282,8 @@ class Desk {
   showEnd() {
     const { queue, ledger } = this;
     if (queue.start !== null) return this.openQueue({});
-    const isWhole =
-      Object.keys(this.view.state.filter).every((key) => key === "name") && queue.isForUndecided;
+    const { name = "suspects", ...rest } = this.view.state.filter;
+    const isWhole = name === "suspects" && Object.keys(rest).length === 0;
     if (isWhole && queue.nLeased === 0) {
       return this.messages.allDone(ledger.progress, { hasFigures: ledger.outbox.size === 0 });
     }
@@ -327,8 +327,10 @@ class Desk {
     return this.root.querySelector(`[data-act="${act}"]`);
   }
 
+  /** In the grid the focus is in the list, so that a screen reader follows its cursor. */
   focus() {
-    if (!document.querySelector("dialog[open]")) this.root.focus({ preventScroll: true });
+    const place = this.root.dataset.view === "grid" ? this.part.tiles : this.root;
+    if (!document.querySelector("dialog[open]")) place.focus({ preventScroll: true });
   }
 
   // ---- deciding -----------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,9 +13,7 @@ from playwright.sync_api import Page, expect
 
 from deft_core.config import Phase1Config
 from deft_core.run_folder import Progress, RunFolder
-from tests.browser.conftest import CLASS_NAMES, N_FLAGGED, N_SAMPLES, App, open_desk
-
-StartApp = Callable[..., App]
+from tests.browser.conftest import CLASS_NAMES, N_FLAGGED, N_SAMPLES, StartApp, open_desk
 
 
 @pytest.fixture
@@ -109,7 +107,7 @@ def test_a_setting_that_cannot_be_is_refused_in_words(
     page.get_by_role("button", name="Settings", exact=False).first.click()
     preset = page.locator("#detect-tab").get_by_role("radio", name="paper", exact=True)
     expect(preset).to_be_checked()
-    page.get_by_label("Epochs", exact=True).fill("0")
+    page.get_by_label("Passes over the images (epochs)").fill("0")
     expect(preset).not_to_be_checked()
     page.get_by_role("button", name="Start phase 1").click()
     expect(page.get_by_test_id("toast-body")).to_contain_text("epochs is 0; the least is 1")
