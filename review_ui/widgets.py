@@ -184,11 +184,16 @@ def _told(presets: Sequence[str]) -> str:
     return " ".join(f"{name}: {PRESET_HELPS[name]}." for name in presets if name in PRESET_HELPS)
 
 
+def setting_label(one: Any) -> str:
+    """What the form calls a setting: by its label, or its name."""
+    return one.metadata["label"] or one.name.replace("_", " ").capitalize()
+
+
 def _input(one: Any) -> gr.components.Component:
     """The component that suits a setting's type."""
     shown_as = {
         "value": one.default,
-        "label": one.metadata["label"] or one.name.replace("_", " ").capitalize(),
+        "label": setting_label(one),
         "info": one.metadata["help"],
         "min_width": 260,
     }
