@@ -22,6 +22,7 @@ import typer
 from deft_core.config import DATA, PRESETS, Phase1Config, TrainingConfig
 from deft_core.errors import ConfigError, DeftError, RunError, StoreError
 from deft_core.export import FORMATS
+from deft_core.noise import MODES as NOISE_MODES
 from deft_core.probe import probing
 from deft_core.prompts import read_prompts
 from deft_core.run_folder import Progress, RunFolder
@@ -53,7 +54,7 @@ WorkspaceOption = Annotated[
         show_default=str(DEFAULT_WORKSPACE.relative_to(DATA.parent)),
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+JsonOption = Annotated[bool, typer.Option("--json", metavar="", help="Print the result as JSON.")]
 
 
 @app.command()
@@ -63,7 +64,9 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of every picture and wrong label.")] = 0,
     n_train: Annotated[int, typer.Option(help="Training pictures.")] = 1600,
     n_test: Annotated[int, typer.Option(help="Test pictures; their labels are right.")] = 400,
-    noise_mode: Annotated[str, typer.Option(help="Kind of wrong labels: sym, pair, idn.")] = "sym",
+    noise_mode: Annotated[
+        str, typer.Option(help=f"Kind of wrong labels: {', '.join(NOISE_MODES)}.")
+    ] = "sym",
     noise_ratio: Annotated[float, typer.Option(help="Share of training labels to redraw.")] = 0.2,
     is_json: JsonOption = False,
 ) -> None:
@@ -96,11 +99,17 @@ def ingest(
     ],
     *,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Folder that a CSV file's paths start from; by default its own."),
+    ] = None,
     is_json: JsonOption = False,
 ) -> None:
     """Take a data set into a workspace; its files are only read."""
     with ProgressLine(sys.stderr) as line:
-        report = Workspace.take_in(workspace, source, on_progress=line.counting("reading"))
+        report = Workspace.take_in(
+            workspace, source, root=root, on_progress=line.counting("reading")
+        )
     n_classes = len(report.n_by_class)
     lines = [f"Took in {report.n_samples:,} images of {n_classes} classes ({report.layout})."]
     if report.unreadable:
@@ -160,7 +169,9 @@ def export(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     format: Annotated[str, typer.Option(help=f"One of: {', '.join(FORMATS)}.")] = "csv",
     to: Annotated[Path, typer.Option(help="File or folder to write.")],
-    is_forced: Annotated[bool, typer.Option("--force", help="Replace an existing table.")] = False,
+    is_forced: Annotated[
+        bool, typer.Option("--force", metavar="", help="Replace an existing table.")
+    ] = False,
     is_json: JsonOption = False,
 ) -> None:
     """Write the decisions as a table, or the curated set as class folders."""
@@ -204,7 +215,7 @@ def resume(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     is_json: JsonOption = False,
 ) -> None:
-    """Go on with a run that was cut off: phase 1 from its last whole epoch, phase 2 anew."""
+    """Go on with a run that was cut off, from its last whole epoch."""
     with _existing(workspace) as opened:
         opened.runs.resume(run_id)
         _finish(opened.runs, run_id, is_json=is_json)

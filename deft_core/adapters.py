@@ -1,4 +1,4 @@
-"""What learns in a frozen Vision Transformer: one small function for each kind.
+"""What learns in a frozen image tower: one small function for each kind.
 
 Visual prompts (Jia et al., ECCV 2022) and bottleneck adapters (Houlsby et al., ICML 2019) are put
 in by hooks on the blocks; LoRA, DoRA and layer-norm tuning are the peft library's; for biases and
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from deft_core.clip import Clip
 from deft_core.config import TrainingConfig
+from deft_core.errors import ConfigError
 
 Arguments = tuple[Any, ...]
 Keywords = dict[str, Any]
@@ -34,6 +35,64 @@ def adapt_image_side(clip: Clip, settings: TrainingConfig) -> nn.Module:
     The parameters of the tower that learn from now on are those with `requires_grad`.
     """
     return _KINDS[settings.image_side](clip, settings)
+
+
+def adapt_tower(tower: nn.Module, settings: TrainingConfig, *, image_size: int) -> None:
+    """Let that of any frozen tower learn which the image side of the settings names.
+
+    Raises ConfigError if nothing of it can learn so.
+    """
+    match settings.image_side:
+        case "lora" | "dora":
+            _add_low_rank(tower, settings)
+        case "norms":
+            for module in tower.modules():
+                if "Norm" in type(module).__name__:
+                    module.requires_grad_(True)
+        case "biases":
+            _let_biases_learn(tower)
+        case "all":
+            tower.requires_grad_(True)
+    _check_learns(tower, settings, image_size=image_size)
+
+
+def _add_low_rank(tower: nn.Module, settings: TrainingConfig) -> None:
+    """LoRA or DoRA in every linear layer, or in the ungrouped convolutions if there is none."""
+    layers = dict(tower.named_modules())
+    linear = [name for name, one in layers.items() if isinstance(one, nn.Linear)]
+    convolutions = [
+        name for name, one in layers.items() if isinstance(one, nn.Conv2d) and one.groups == 1
+    ]
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.rank,
+        target_modules=linear or convolutions,
+        use_dora=settings.image_side == "dora",
+    )
+    inject_adapter_in_model(config, tower)
+
+
+def _let_biases_learn(tower: nn.Module) -> None:
+    for name, one in tower.named_parameters():
+        one.requires_grad_(name.endswith("bias"))
+
+
+def _check_learns(tower: nn.Module, settings: TrainingConfig, *, image_size: int) -> None:
+    """ConfigError unless something learns, and a gradient comes to all that was added.
+
+    Some models read the weights of their layers past the layers, and so past LoRA.
+    """
+    learning = [one for one in tower.parameters() if one.requires_grad]
+    is_reached = True
+    if settings.image_side in ("lora", "dora"):
+        tower.eval()(torch.zeros(1, 3, image_size, image_size)).sum().backward()
+        is_reached = all(one.grad is not None for one in learning)
+        tower.zero_grad(set_to_none=True)
+    if settings.image_side != "none" and not (learning and is_reached):
+        raise ConfigError(
+            f'The image_side "{settings.image_side}" does not work with "{settings.model}".',
+            'Choose another one; "all" and "none" work with every model.',
+        )
 
 
 class VisualPrompts(nn.Module):
@@ -137,8 +196,7 @@ def _norms(clip: Clip, _settings: TrainingConfig) -> nn.Module:
 
 
 def _biases(clip: Clip, _settings: TrainingConfig) -> nn.Module:
-    for name, one in clip.visual.named_parameters():
-        one.requires_grad_(name.endswith("bias"))
+    _let_biases_learn(clip.visual)
     return nn.Module()
 
 

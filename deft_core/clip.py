@@ -177,21 +177,27 @@ def _heads(
     return every.unflatten(-1, (3, n_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
 
 
-def load(model: str, pretrained: str = "") -> Clip:
-    """The named model with its weights, frozen.
+def load(
+    model: str, pretrained: str = "", *, image_size: int = 0, has_weights: bool = True
+) -> Clip:
+    """The named model with its weights, frozen; without `has_weights` they are random.
 
     `model` is an open_clip name (then `pretrained` is a weights tag or file), `hf-hub:...`, or
-    `local-dir:FOLDER`. Raises ConfigError if it does not exist, has no weights here, or has towers
-    that dual prompts cannot be put into.
+    `local-dir:FOLDER`; `image_size` 0 is its own. Raises ConfigError if it does not exist, has no
+    weights here, or has towers that dual prompts cannot be put into.
     """
-    _check_exists(model, pretrained)
+    _check_exists(model, pretrained, has_weights=has_weights)
+    if not has_weights and not open_clip.get_pretrained_cfg(model, pretrained):
+        pretrained = ""
     try:
         loaded = open_clip.create_model(
             model,
             pretrained=pretrained or None,
+            load_weights=has_weights,
             device="cpu",
             force_quick_gelu=needs_quick_gelu(model, pretrained),
-            require_pretrained=True,
+            force_image_size=image_size or None,
+            require_pretrained=has_weights,
         )
         tokenizer = open_clip.get_tokenizer(model)
     except (RuntimeError, ValueError, OSError, KeyError, TypeError, *WEIGHT_ERRORS) as error:
@@ -223,7 +229,7 @@ def _is_of_openai(pretrained: str) -> bool:
         return any("/code/" in name for name in archive.namelist())
 
 
-def _check_exists(model: str, pretrained: str) -> None:
+def _check_exists(model: str, pretrained: str, *, has_weights: bool) -> None:
     if model.startswith(LOCAL_PREFIX):
         folder = Path(model.removeprefix(LOCAL_PREFIX))
         if not (folder / "open_clip_config.json").is_file():
@@ -241,7 +247,7 @@ def _check_exists(model: str, pretrained: str) -> None:
         )
     _check_architecture(model)
     tags = open_clip.list_pretrained_tags_by_model(model)
-    if pretrained not in tags and not os.path.isfile(pretrained):  # noqa: PTH113
+    if has_weights and pretrained not in tags and not os.path.isfile(pretrained):  # noqa: PTH113
         raise ConfigError(
             f'The model "{model}" has no weights "{pretrained}", and there is no such file.',
             f"Known weights: {', '.join(tags)}.",

@@ -20,6 +20,7 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 """Where the demo model lies, and where workspaces live by default."""
 
 LARGEST_SEED = 2**32 - 1
+TIMM_PREFIX = "timm:"
 IMAGE_SIDES = (
     "vpt-deep",
     "vpt-shallow",
@@ -31,6 +32,8 @@ IMAGE_SIDES = (
     "all",
     "none",
 )
+COMPARISONS = ("none", "given", "selected", "both")
+TIMM_IMAGE_SIDES = ("lora", "dora", "norms", "biases", "all", "none")
 
 
 def setting(
@@ -145,9 +148,24 @@ class TrainingConfig(Config):
     batch_size: int = setting(
         64, "Images per training step.", label="Images per step (batch size)", minimum=1
     )
-    learning_rate: float = setting(0.03, "SGD step size at the start of the cosine.", minimum=0)
-    momentum: float = setting(0.9, "SGD momentum.", minimum=0, is_advanced=True)
-    weight_decay: float = setting(5e-4, "SGD weight decay.", minimum=0, is_advanced=True)
+    learning_rate: float = setting(0.03, "Step size at the start of the cosine.", minimum=0)
+    optimiser: str = setting(
+        "sgd",
+        "How steps follow from gradients: sgd, or adamw, which suits some backbones of phase 2.",
+        choices=("sgd", "adamw"),
+        is_advanced=True,
+    )
+    momentum: float = setting(0.9, "Momentum of sgd.", minimum=0, is_advanced=True)
+    weight_decay: float = setting(
+        5e-4, "How much weights shrink, as a share of a step.", minimum=0, is_advanced=True
+    )
+    gradient_limit: float = setting(
+        0.0,
+        "Longest gradient that a step follows in full; longer ones are shortened to it. 0 for any.",
+        label="Longest gradient",
+        minimum=0,
+        is_advanced=True,
+    )
     part_size: int = setting(
         0,
         "Images worked through at once; 0 for the whole batch, halved when the memory runs out.",
@@ -269,11 +287,28 @@ class Phase1Config(TrainingConfig):
 class Phase2Config(TrainingConfig):
     """Phase 2: what fine-tunes a classifier with a linear head on the curated set."""
 
-    learning_rate: float = setting(5e-4, "SGD step size at the start of the cosine.", minimum=0)
+    model: str = setting(
+        "ViT-B-16",
+        "open_clip model name, hf-hub:NAME or local-dir:FOLDER for the image tower of a CLIP; "
+        "timm:NAME for any image model of timm.",
+    )
+    pretrained: str = setting(
+        "openai",
+        "Weights tag or a weights file; leave empty for hf-hub: and local-dir: models. For a timm: "
+        'model, "hub" takes the weights that timm prefers, and empty stands for random ones.',
+        label="Weights",
+    )
+    image_size: int = setting(
+        0,
+        "Width and height of the images in pixels; 0 for what the model was trained with.",
+        minimum=0,
+        is_advanced=True,
+    )
+    learning_rate: float = setting(5e-4, "Step size at the start of the cosine.", minimum=0)
     image_side: str = setting(
         "all",
-        "What learns in the image encoder: everything (full fine-tuning), nothing (linear probe), "
-        "or one of the parameter-efficient ways of phase 1.",
+        "What learns in the image encoder: everything (full fine-tuning), nothing (linear probe; "
+        "images are then encoded once: fast), or one of the parameter-efficient ways of phase 1.",
         label="What learns in the image encoder",
         choices=IMAGE_SIDES,
     )
@@ -284,10 +319,36 @@ class Phase2Config(TrainingConfig):
         choices=("linear", "text"),
         is_advanced=True,
     )
-    has_baseline: bool = setting(
-        True,
-        "Also train on the given labels, to show what the curated set is worth.",
-        label="Compare with the given labels",
+    compares_with: str = setting(
+        "given",
+        "What else to train on in the same way, to show what the curated set is worth: all given "
+        "labels, those that phase 1 selected without any decision, both, or none.",
+        label="Also train on",
+        choices=COMPARISONS,
+    )
+    balancing: str = setting(
+        "none",
+        "For classes of unequal size: weights make images of a small class count more, sampling "
+        "shows them more often.",
+        label="Classes of unequal size",
+        choices=("none", "weights", "sampling"),
+        is_advanced=True,
+    )
+    patience: int = setting(
+        0,
+        "Stop early: when this many epochs have not bettered the accuracy on the validation "
+        "images, and keep the weights of the best epoch. 0 trains all epochs, as in the paper.",
+        label="Epochs without improvement",
+        minimum=0,
+        is_advanced=True,
+    )
+    validation_share: float = setting(
+        0.1,
+        "Share of the training images set apart as validation images where patience needs some "
+        "and the data set has no validation split.",
+        minimum=0.01,
+        maximum=0.5,
+        is_advanced=True,
     )
 
     def __post_init__(self) -> None:
@@ -297,9 +358,32 @@ class Phase2Config(TrainingConfig):
                 'With image_side "none" and head "text" nothing is left to learn.',
                 "Choose another image_side, or the linear head.",
             )
+        if not self.model.startswith(TIMM_PREFIX):
+            return
+        if self.image_side not in TIMM_IMAGE_SIDES:
+            raise ConfigError(
+                f'The image_side "{self.image_side}" is for the image tower of a CLIP.',
+                f"Choose one of: {', '.join(TIMM_IMAGE_SIDES)}.",
+            )
+        if self.head == "text":
+            raise ConfigError(
+                f'"{self.model}" has no text encoder for the head "text".',
+                "Choose the linear head, or a CLIP.",
+            )
 
 
 DEMO_MODEL = f"local-dir:{DATA / 'demo-clip'}"
+
+# An epoch of the demo has 25 steps; the negative prompt must be right before it selects, and with
+# one wrong class for each image it is not on every seed.
+DEMO_PHASE1: Mapping[str, Any] = {
+    "model": DEMO_MODEL,
+    "pretrained": "",
+    "vpt_tokens": 4,
+    "learning_rate": 0.3,
+    "warmup_epochs": 4,
+    "n_complementary": 8,
+}
 
 PRESETS: Mapping[type[Config], Mapping[str, Mapping[str, Any]]] = {
     Phase1Config: {
@@ -308,27 +392,59 @@ PRESETS: Mapping[type[Config], Mapping[str, Mapping[str, Any]]] = {
         # CIFAR-100N, Clothing1M and WebVision.
         "paper-real-noise": {"recipe": "real-noise", "warmup_epochs": 5},
         "fast": {"image_side": "none"},
-        # An epoch of the demo has 25 steps; the negative prompt must be right before it selects,
-        # and with one wrong class for each image it is not on every seed.
-        "demo": {
-            "model": DEMO_MODEL,
-            "pretrained": "",
-            "vpt_tokens": 4,
-            "learning_rate": 0.3,
-            "warmup_epochs": 4,
-            "n_complementary": 8,
-        },
+        "demo": DEMO_PHASE1,
+        # With nothing to learn on the image side, a single step of the contexts can be so long that
+        # they leave the words behind and never come back.
+        "demo-fast": {**DEMO_PHASE1, "image_side": "none", "gradient_limit": 1.0},
     },
     Phase2Config: {
         "paper": {},
+        "linear-probe": {"image_side": "none", "learning_rate": 0.1},
+        "adapter": {"image_side": "vpt-deep", "head": "text", "learning_rate": 0.03},
+        # The other backbones of the paper, with the weights and the optimisers of its reference.
+        "paper-vit-b16-augreg": {
+            "model": "timm:vit_base_patch16_224",
+            "pretrained": "augreg_in1k",
+            "learning_rate": 1e-2,
+            "momentum": 0.0,
+            "weight_decay": 1e-5,
+        },
+        "paper-resnet50": {
+            "model": "timm:resnet50",
+            "pretrained": "a1_in1k",
+            "optimiser": "adamw",
+            "learning_rate": 1e-3,
+            "weight_decay": 1e-5,
+        },
+        "paper-convnext-tiny": {
+            "model": "timm:convnext_tiny",
+            "pretrained": "fb_in1k",
+            "optimiser": "adamw",
+            "learning_rate": 1e-4,
+            "weight_decay": 1e-4,
+        },
+        "paper-mae-vit-b16": {
+            "model": "timm:vit_base_patch16_224",
+            "pretrained": "mae",
+            "optimiser": "adamw",
+            "learning_rate": 1e-4,
+            "weight_decay": 1e-3,
+        },
         "demo": {"model": DEMO_MODEL, "pretrained": "", "learning_rate": 0.004},
     },
 }
 
 PRESET_HELPS: Mapping[str, str] = {
-    "paper": "as published, for a large model and a GPU",
-    "paper-real-noise": "as published for labels that people or the web got wrong",
-    "fast": "encodes each image once and learns the prompts alone: the quickest without a GPU",
-    "demo": "the small model that comes with the application, for the demo pictures",
+    "paper": "As published, with a large model: for a GPU.",
+    "paper-real-noise": "As published for labels that people or the web got wrong: for a GPU.",
+    "fast": "Encodes each image once and learns the prompts alone: the quickest without a GPU.",
+    "demo": "The small model that comes with the application, for the demo pictures.",
+    "demo-fast": "The small model for the demo pictures, encoding each of them once.",
+    "linear-probe": "Encodes each image once and learns a linear layer alone: quick.",
+    "adapter": "Learns visual prompts beside the text encoder's classes: few numbers to learn.",
+    "paper-vit-b16-augreg": "The paper's ViT-B/16 of timm instead of a CLIP.",
+    "paper-resnet50": "The paper's ResNet-50 of timm instead of a CLIP.",
+    "paper-convnext-tiny": "The paper's ConvNeXt-T of timm instead of a CLIP.",
+    "paper-mae-vit-b16": "The paper's ViT-B/16 of a masked auto-encoder instead of a CLIP.",
 }
 """What each preset is for."""

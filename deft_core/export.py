@@ -28,6 +28,7 @@ CSV_COLUMNS = (
     "given_label",
     "reviewed_label",
     "verdict",
+    "other_label",
     "p_clean",
     "suggested_label",
     "is_clean",
@@ -36,6 +37,7 @@ CSV_COLUMNS = (
     "reviewer",
     "decided_at",
     "round",
+    "note",
     "sha256",
 )
 UNSAFE_IN_NAMES = frozenset('%/\\:*?"<>|')
@@ -93,7 +95,8 @@ def write_csv(
     """A row for each sample, decided or not, with labels by name and the decision's provenance.
 
     `final_label` is the reviewed label, or the given one of an undecided sample; it is empty for
-    both, exclude and unsure. `in_curated_set` says whether phase 2 trains on it.
+    both, exclude and unsure. For both, `other_label` is right beside the given one, the label that
+    was suggested when it was decided. `in_curated_set` says whether phase 2 trains on it.
     """
     dataset = _dataset(store)
     _refuse_inside_source(to, dataset=dataset)

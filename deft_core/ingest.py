@@ -134,14 +134,20 @@ class _Image:
     is_link: bool
 
 
-def read_source(source: Path, *, on_progress: Callable[[int, int], None] | None = None) -> Ingested:
+def read_source(
+    source: Path,
+    *,
+    root: Path | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Ingested:
     """The data set at `source`: a folder with labels.csv, class folders (also below split folders),
     or a CSV file with a path and a label column.
 
-    Links are followed to files inside the data set's folder only, for nothing else is shown.
+    Paths in a CSV file start from `root`, by default from the file's own folder. Links are followed
+    to files inside the data set's folder only, for nothing else is shown.
     """
     try:
-        listing = _list(source)
+        listing = _list(source, root=root)
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}.") from error
     images = sorted(listing.images, key=lambda one: one.file_name)
@@ -203,13 +209,18 @@ def read_source(source: Path, *, on_progress: Callable[[int, int], None] | None 
 # --- which images there are
 
 
-def _list(source: Path) -> _Listing:
+def _list(source: Path, *, root: Path | None) -> _Listing:
     if not source.exists():
         raise DataError(f"{source} does not exist.", "Give a folder with images, or a CSV file.")
+    if root is not None and not (source.is_file() and root.is_dir()):
+        raise DataError(
+            f"The paths of {source} cannot start from {root}.",
+            "A root is an existing folder, and goes with a CSV file.",
+        )
     if source.is_file():
         if source.suffix.lower() != ".csv":
             raise DataError(f"{source} is not a folder and not a CSV file.")
-        return _list_csv(source)
+        return _list_csv(source, root=root)
     if (source / "labels.csv").is_file():
         return _list_csv(source / "labels.csv")
     return _list_folders(source)
@@ -284,8 +295,8 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _list_csv(path: Path) -> _Listing:
-    root = path.parent.resolve()
+def _list_csv(path: Path, *, root: Path | None = None) -> _Listing:
+    root = (root or path.parent).resolve()
     declared = _declared_classes(path.with_name("classes.txt"))
     images: list[_Listed] = []
     row_of: dict[str, int] = {}
@@ -390,7 +401,7 @@ def _inside(root: Path, text: str, *, where: str) -> str:
     if not path.is_relative_to(root):
         raise DataError(
             f"{where}: {text} leads out of {root}.",
-            "Paths are relative to the folder of the CSV file and stay inside it.",
+            "Paths are relative to this folder and stay inside it.",
         )
     return path.relative_to(root).as_posix()
 

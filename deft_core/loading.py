@@ -31,6 +31,7 @@ from deft_core.squares import Squares
 SMALLEST_CROP = 0.7
 WIDEST_STRETCH = 4 / 3
 MOST_WORKERS = 8
+Rows = Int[np.ndarray, " n_chosen"]
 ORDER, CROPS = range(2)
 """What a random generator is for: different uses of one seed and epoch never share draws."""
 
@@ -62,7 +63,8 @@ class ImageLoader:
     """Batches of the images at `root / file_names[row]`, decoded in worker processes.
 
     An image that cannot be read is left out of its batch and named in `unreadable`. With `squares`,
-    an image is decoded once and then read from there; `places[row]` is where it lies.
+    an image is decoded once and then read from there; `places[row]` is where it lies. A pass goes
+    over every image, or over those of `rows`, in which one may stand several times.
     """
 
     def __init__(
@@ -93,19 +95,20 @@ class ImageLoader:
             pin_memory=device.type == "cuda",
         )
 
-    def shuffled(self, epoch: int) -> Iterator[Batch]:
-        """Every image once, in an order and with crops and flips that depend on seed and epoch."""
+    def shuffled(self, epoch: int, rows: Rows | None = None) -> Iterator[Batch]:
+        """The images in an order and with crops and flips that depend on seed and epoch."""
         crops = random_crops(self.n_images, np.random.default_rng([self._seed, epoch, CROPS]))
         crops = crops.to(self._device)
-        for batch in self._batches(epoch):
+        self._order.shuffle(epoch, rows)
+        for batch in self._batches():
             yield Batch(crop(batch.images, crops[batch.rows]), batch.rows, batch.n_in_all)
 
-    def in_order(self) -> Iterator[Batch]:
-        """Every image once, in the table's order and without augmentation."""
-        return self._batches(None)
+    def in_order(self, rows: Rows | None = None) -> Iterator[Batch]:
+        """The images in the table's order, or that of `rows`, without augmentation."""
+        self._order.set(rows)
+        yield from self._batches()
 
-    def _batches(self, epoch: int | None) -> Iterator[Batch]:
-        self._order.epoch = epoch
+    def _batches(self) -> Iterator[Batch]:
         sizes = self._order.batch_sizes()
         for (images, rows, problems), n_in_all in zip(self._loader, sizes, strict=True):
             for row, problem in problems:
@@ -146,16 +149,17 @@ class FeatureLoader:
         self._order = _Order(n_images, batch_size=batch_size, seed=seed, share=share)
         self._device = device
 
-    def shuffled(self, epoch: int) -> Iterator[Batch]:
-        """Every sample once, in an order that depends on seed and epoch."""
-        return self._batches(epoch)
+    def shuffled(self, epoch: int, rows: Rows | None = None) -> Iterator[Batch]:
+        """The samples in an order that depends on seed and epoch."""
+        self._order.shuffle(epoch, rows)
+        yield from self._batches()
 
-    def in_order(self) -> Iterator[Batch]:
-        """Every sample once, in the table's order."""
-        return self._batches(None)
+    def in_order(self, rows: Rows | None = None) -> Iterator[Batch]:
+        """The samples in the table's order, or that of `rows`."""
+        self._order.set(rows)
+        yield from self._batches()
 
-    def _batches(self, epoch: int | None) -> Iterator[Batch]:
-        self._order.epoch = epoch
+    def _batches(self) -> Iterator[Batch]:
         for chosen, n_in_all in zip(self._order, self._order.batch_sizes(), strict=True):
             rows = torch.tensor(chosen, dtype=torch.long)
             rows = rows[self._is_readable[rows]]
@@ -163,31 +167,42 @@ class FeatureLoader:
 
 
 class _Order:
-    """The rows of each batch of one pass that belong to this process; no epoch means in order."""
+    """The rows of each batch of a pass that belong to this process."""
 
     def __init__(self, n_images: int, *, batch_size: int, seed: int, share: Share) -> None:
-        self.epoch: int | None = None
-        self._n_images = n_images
+        self._every_row = self._rows = np.arange(n_images)
+        self._batch_size = batch_size
         self._seed = seed
         self._share = share
-        self._starts = list(range(0, n_images, batch_size))
-        if len(self._starts) > 1 and n_images - self._starts[-1] < share.n_processes:
-            # Every process needs a part of every batch.
-            self._starts.pop()
+
+    def set(self, rows: Rows | None) -> None:
+        """The next pass goes over these rows as they stand, or over every row."""
+        self._rows = self._every_row if rows is None else rows
+
+    def shuffle(self, epoch: int, rows: Rows | None) -> None:
+        """The next pass goes over these rows, or every row, in an order of the epoch's own."""
+        self.set(rows)
+        self._rows = self._rows.copy()
+        np.random.default_rng([self._seed, epoch, ORDER]).shuffle(self._rows)
 
     def __iter__(self) -> Iterator[list[int]]:
-        rows = np.arange(self._n_images)
-        if self.epoch is not None:
-            np.random.default_rng([self._seed, self.epoch, ORDER]).shuffle(rows)
-        for batch in np.split(rows, self._starts[1:]):
+        for batch in np.split(self._rows, self._starts()[1:]):
             yield batch[self._share.process :: self._share.n_processes].tolist()
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self._starts())
 
     def batch_sizes(self) -> list[int]:
         """How many samples each batch holds in all processes."""
-        return [end - start for start, end in pairwise([*self._starts, self._n_images])]
+        return [end - start for start, end in pairwise([*self._starts(), len(self._rows)])]
+
+    def _starts(self) -> list[int]:
+        n = len(self._rows)
+        starts = list(range(0, n, self._batch_size))
+        if len(starts) > 1 and n - starts[-1] < self._share.n_processes:
+            # Every process needs a part of every batch.
+            starts.pop()
+        return starts
 
 
 class _Images(Dataset[tuple[int, np.ndarray | str]]):

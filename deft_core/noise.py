@@ -9,6 +9,44 @@ import numpy as np
 
 Labels = np.ndarray
 
+MODES = ("sym", "sym-all", "pair", "idn", "idn-raw")
+
+
+def add_noise(
+    labels: Labels,
+    n_classes: int,
+    *,
+    mode: str,
+    ratio: float,
+    pixels: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[Labels, np.ndarray]:
+    """Labels with the noise of that name, one of MODES.
+
+    `sym` draws from the other classes and `sym-all` from all, as the DeFT reference does; `pair`
+    takes the next class; `idn` goes by what the `pixels` of shape (n, d) show, without their
+    brightness and contrast, `idn-raw` by the pixels as they are, as the reference does: then
+    brightness counts most.
+    """
+    match mode:
+        case "sym" | "sym-all":
+            return symmetric(labels, n_classes, ratio, rng, include_true=mode == "sym-all")
+        case "pair":
+            return pair(labels, n_classes, ratio, rng)
+        case "idn":
+            return instance_dependent(normalised(pixels), labels, n_classes, ratio, rng)
+        case "idn-raw":
+            return instance_dependent(pixels, labels, n_classes, ratio, rng)
+    raise ValueError(f'noise mode "{mode}" is not one of {", ".join(MODES)}')
+
+
+def normalised(pixels: np.ndarray) -> np.ndarray:
+    """Each row of (n, d) with mean 0 and standard deviation 1."""
+    pixels = np.asarray(pixels, dtype=np.float64)
+    mean, deviation = pixels.mean(axis=1, keepdims=True), pixels.std(axis=1, keepdims=True)
+    scaled: np.ndarray = (pixels - mean) / (deviation + 1e-6)
+    return scaled
+
 
 def symmetric(
     labels: Labels,
@@ -57,7 +95,6 @@ def instance_dependent(
     labels as they are, where the recipe would still flip about 8 %.
     """
     labels = _checked(labels, n_classes, ratio)
-    features = np.asarray(features, dtype=np.float64)
     if features.ndim != 2 or len(features) != len(labels):
         raise ValueError(f"features of shape {features.shape} for {len(labels)} labels")
     if ratio == 0:
@@ -67,7 +104,7 @@ def instance_dependent(
     for own in range(n_classes):
         projection = rng.standard_normal((features.shape[1], n_classes))
         rows = np.flatnonzero(labels == own)
-        scores = features[rows] @ projection
+        scores = features[rows].astype(np.float64) @ projection
         scores[:, own] = -np.inf
         scores = np.exp(scores - scores.max(axis=1, keepdims=True))
         chances[rows] = flip[rows, None] * scores / scores.sum(axis=1, keepdims=True)

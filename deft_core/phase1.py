@@ -1,8 +1,11 @@
-"""Phase 1, detection: train the dual prompts, then score every training sample.
+"""Phase 1, detection: train the dual prompts on the training samples, then score all samples.
 
-Warm-up epochs believe every given label. After them the positive side learns only from the samples
-that the dual prompts select as clean in that step, and the negative side takes the predicted label
-where the given one is not believed. (DeFT, Wei et al., NeurIPS 2024, section 3.)
+Warm-up epochs believe every label. After them the positive side learns only from the samples that
+the dual prompts select as clean in that step, and the negative side takes the predicted label where
+the sample's own is not believed. (DeFT, Wei et al., NeurIPS 2024, section 3.)
+
+From the second round on a reviewed label stands in the place of the given one, and is always
+selected. A sample that was decided but has no label is scored, not trained on; so are other splits.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +27,7 @@ from deft_core import checkpoint, clip, evidence, losses
 from deft_core.config import Phase1Config
 from deft_core.detector import Detector, DualLogits, PromptsAlone
 from deft_core.errors import RunError
-from deft_core.loading import Batch, FeatureLoader, ImageLoader
+from deft_core.loading import Batch, ImageLoader
 from deft_core.run_folder import Progress, RunFolder
 from deft_core.scores import Columns, ScoreWriter, score_columns, trace_table
 from deft_core.training import (
@@ -32,7 +36,9 @@ from deft_core.training import (
     Engine,
     Loader,
     Meter,
+    Parts,
     Training,
+    encode_once,
     open_images,
 )
 
@@ -48,18 +54,17 @@ def run(folder: RunFolder) -> Iterator[Progress]:
     started = time.monotonic()
     task = folder.config()
     settings = Phase1Config.from_json(task["settings"])
-    samples = folder.samples()
-    samples = samples.filter(pc.equal(samples["split"], "train"))
+    samples = _training_first(folder.samples())
 
     yield Progress(stage="loading the model")
     engine = Engine(settings)
     torch.manual_seed(settings.seed)
     detector = build_detector(settings, task["prompts"]).to(engine.device)
+    standing = Standing.of(samples, device=engine.device)
     images = open_images(
         folder, samples, image_size=detector.clip.image_size, engine=engine, settings=settings
     )
-    given = torch.from_numpy(samples["given_label"].to_numpy().astype(np.int64)).to(engine.device)
-    detection = Detection(detector, given, engine=engine, settings=settings)
+    detection = Detection(detector, standing, engine=engine, settings=settings)
     scores = yield from detection.run(images, folder)
     unreadable = engine.gather(list(images.unreadable.items()))
     engine.close()
@@ -68,17 +73,20 @@ def run(folder: RunFolder) -> Iterator[Progress]:
     table = scores.table(samples, traces=detection.traces)
     if len(table) == 0:
         raise RunError(NO_IMAGES, WHERE_IS_IT)
-    is_clean = table["is_clean"].to_numpy()
     folder.write_table("scores.parquet", table)
-    folder.write_table("traces.parquet", trace_table(samples, detection.traces))
+    trained = standing.trained_rows
+    traces = trace_table(samples.take(pa.array(trained)), detection.traces[:, :, trained])
+    folder.write_table("traces.parquet", traces)
     yield Progress(stage="finding neighbours", done=1, total=1, fraction=1.0)
-    folder.write_table("neighbours.parquet", _neighbours(folder, samples, table, is_clean=is_clean))
+    folder.write_table("neighbours.parquet", _neighbours(folder, samples, table, standing))
     with folder.writing("detector.safetensors") as path:
         save_file(_learned(detector), path)
+    rows = _rows(table, samples)
+    is_clean = table["is_clean"].to_numpy()[samples["split"].to_numpy()[rows] == "train"]
     folder.write_json(
         "report.json",
         {
-            "n_scored": len(table),
+            "n_scored": len(is_clean),
             "n_flagged": int((~is_clean).sum()),
             "unreadable": [
                 {"file_name": name, "problem": problem} for name, problem in sorted(unreadable)
@@ -92,6 +100,13 @@ def run(folder: RunFolder) -> Iterator[Progress]:
     checkpoint.drop(folder)
 
 
+def _training_first(samples: pa.Table) -> pa.Table:
+    """The same samples in an order in which other splits change no row, and so no random draw, of
+    the training split."""
+    is_train = pc.equal(samples["split"], "train")
+    return pa.concat_tables([samples.filter(is_train), samples.filter(pc.invert(is_train))])
+
+
 def build_detector(settings: Phase1Config, prompts: Sequence[str]) -> Detector:
     """The detector that `settings` describe, untrained; `prompts` are the words for each class."""
     model = clip.load(settings.model, settings.pretrained)
@@ -99,6 +114,29 @@ def build_detector(settings: Phase1Config, prompts: Sequence[str]) -> Detector:
     if settings.is_compiled:
         model.compile_image_tower()
     return detector
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How the samples stand: the label of each, which labels a reviewer has confirmed or given, and
+    the rows to train on."""
+
+    labels: Int[Tensor, " n"]
+    is_confirmed: Bool[Tensor, " n"]
+    trained_rows: Int[np.ndarray, " n_trained"]
+
+    @classmethod
+    def of(cls, samples: pa.Table, *, device: torch.device) -> Standing:
+        """What the decisions that a run is told of make of its samples."""
+        final, is_train = samples["final_label"], pc.equal(samples["split"], "train")
+        has_label = pc.is_valid(final)
+        labels = pc.coalesce(final, samples["given_label"]).to_numpy().astype(np.int64)
+        is_confirmed = pc.and_(samples["is_reviewed"], has_label).to_numpy()
+        return cls(
+            labels=torch.from_numpy(labels).to(device),
+            is_confirmed=torch.from_numpy(is_confirmed.copy()).to(device),
+            trained_rows=np.flatnonzero(pc.and_(is_train, has_label).to_numpy()),
+        )
 
 
 class DualPromptObjective:
@@ -113,7 +151,7 @@ class DualPromptObjective:
         self,
         detector: Detector,
         module: nn.Module,
-        given: Int[Tensor, " n"],
+        standing: Standing,
         *,
         engine: Engine,
         settings: Phase1Config,
@@ -121,19 +159,19 @@ class DualPromptObjective:
         self._module = module
         self._aligned = detector.aligned_parameters()
         self._n_classes = len(detector.prompts.ends)
-        self._given = given
+        self._labels = standing.labels
+        self._is_confirmed = standing.is_confirmed
         self._engine = engine
         self._settings = settings
         self._draws = torch.empty(0)
-        self._gaps, self._margins = torch.zeros((2, len(given)), device=given.device)
+        self._gaps, self._margins = torch.zeros((2, len(self._labels)), device=self._labels.device)
 
     def begin_epoch(self, epoch: int) -> None:
         """Draws the wrong classes of the epoch and forgets the last one's trace."""
         random = np.random.default_rng([self._settings.seed, epoch, DRAWS])
-        steps = random.integers(
-            1, self._n_classes, (len(self._given), self._settings.n_complementary)
-        )
-        self._draws = (torch.from_numpy(steps).to(self._given.device) + self._given[:, None]) % (
+        labels = self._labels
+        steps = random.integers(1, self._n_classes, (len(labels), self._settings.n_complementary))
+        self._draws = (torch.from_numpy(steps).to(labels.device) + labels[:, None]) % (
             self._n_classes
         )
         self._gaps.zero_()
@@ -144,17 +182,18 @@ class DualPromptObjective:
         return self._engine.total(torch.stack([self._gaps, self._margins])).cpu().numpy()
 
     def begin_batch(self) -> None:
-        zero = torch.zeros((), device=self._given.device)
+        zero = torch.zeros((), device=self._labels.device)
         self._dual, self._alignment, self._n_selected = zero, zero.clone(), zero.clone()
 
     def loss(self, part: Batch, epoch: int) -> Float[Tensor, ""]:
-        labels, settings = self._given[part.rows], self._settings
+        labels, settings = self._labels[part.rows], self._settings
         logits = self._module(part.images)
         pos, neg = logits.pos.float(), logits.neg.float()
         is_warmup = epoch <= settings.warmup_epochs
         is_real_noise = settings.recipe == "real-noise"
 
         selected = losses.is_selected(pos, neg, labels, must_be_likeliest=is_real_noise)
+        selected = selected | self._is_confirmed[part.rows]
         aligned_on = torch.ones_like(selected) if is_warmup else selected
         terms = losses.symmetric_losses if is_warmup and is_real_noise else losses.alignment_losses
         believes_all = epoch <= 1 if is_real_noise else is_warmup
@@ -190,13 +229,13 @@ class Detection:
     def __init__(
         self,
         detector: Detector,
-        given: Int[Tensor, " n"],
+        standing: Standing,
         *,
         engine: Engine,
         settings: Phase1Config,
     ) -> None:
         self._detector = detector
-        self._given = given
+        self._standing = standing
         self._engine = engine
         self._settings = settings
         self._encodes_once = settings.image_side == "none"
@@ -204,24 +243,30 @@ class Detection:
 
     def run(self, images: ImageLoader, folder: RunFolder) -> Generator[Progress, None, ScoreWriter]:
         """The scores of all readable images, after training from the last checkpoint on."""
-        n_passes = self._settings.epochs + 1 + self._encodes_once
-        meter = Meter(images.n_images * n_passes)
+        n_trained = self._settings.epochs * len(self._standing.trained_rows)
+        meter = Meter(n_trained + images.n_images * (1 + self._encodes_once))
         loader: Loader = images
         if self._encodes_once:
-            loader = yield from self._encode(images, meter=meter)
+            loader = yield from encode_once(
+                images, self._features, engine=self._engine, settings=self._settings, meter=meter
+            )
         yield from self._train(loader, folder, meter=meter)
         return (yield from self.score(loader, folder, meter=meter))
 
     @property
     def traces(self) -> Float[np.ndarray, "two n_epochs n"]:
-        """What each epoch's training pass thought of each label: pos_y - neg_y and the margin."""
-        return np.stack(self._traces, axis=1)
+        """What each epoch's training pass thought of each label: pos_y - neg_y and the margin; NaN
+        for samples that were not trained on."""
+        traces = np.full((2, len(self._traces), len(self._standing.labels)), np.nan, np.float32)
+        trained = self._standing.trained_rows
+        traces[:, :, trained] = np.stack(self._traces, axis=1)[:, :, trained]
+        return traces
 
     def _train(self, loader: Loader, folder: RunFolder, *, meter: Meter) -> Iterator[Progress]:
         settings, engine, detector = self._settings, self._engine, self._detector
         module = engine.prepare(PromptsAlone(detector) if self._encodes_once else detector)
         objective = DualPromptObjective(
-            detector, module, self._given, engine=engine, settings=settings
+            detector, module, self._standing, engine=engine, settings=settings
         )
         training = Training(
             module,
@@ -235,34 +280,15 @@ class Detection:
         if saved:
             training.restore(saved["training"])
             self._traces = list(saved["traces"].cpu().numpy())
-            meter.skip(loader.n_images * len(self._traces))
+            meter.skip(len(self._standing.trained_rows) * len(self._traces))
         for epoch in range(len(self._traces) + 1, settings.epochs + 1):
             objective.begin_epoch(epoch)
-            yield from training.epoch(epoch, loader)
+            batches = loader.shuffled(epoch, self._standing.trained_rows)
+            yield from training.epoch(epoch, batches)
             self._traces.append(objective.trace())
             if engine.is_first:
                 traces = torch.from_numpy(np.stack(self._traces))
                 checkpoint.save(folder, {"training": training.state(), "traces": traces})
-
-    def _encode(
-        self, images: ImageLoader, *, meter: Meter
-    ) -> Generator[Progress, None, FeatureLoader]:
-        rows, features = [], []
-        for batch in images.in_order():
-            rows.append(batch.rows.cpu())
-            features.append(self._features(batch.images).cpu())
-            if meter.add(batch.n_in_all):
-                yield meter.progress("encoding")
-        parts = self._engine.gather([(torch.cat(rows), torch.cat(features))])
-        return FeatureLoader(
-            torch.cat([rows for rows, _ in parts]),
-            torch.cat([features for _, features in parts]),
-            n_images=images.n_images,
-            batch_size=self._settings.batch_size,
-            seed=self._settings.seed,
-            device=self._engine.device,
-            share=self._engine.share,
-        )
 
     def score(
         self, loader: Loader, folder: RunFolder, *, meter: Meter
@@ -275,14 +301,17 @@ class Detection:
         with torch.no_grad():
             text = self._detector.text_features()
         writer = ScoreWriter(folder, n=loader.n_images, dim=text.pos.shape[1])
+        parts = Parts(self._settings, device=self._engine.device, meter=meter, use="scoring")
         with writer.open() if self._engine.is_first else nullcontext():
             for batch in loader.in_order():
-                features = batch.images if self._encodes_once else self._features(batch.images)
+                features = batch.images
+                if not self._encodes_once:
+                    features = parts.encode(features, self._features)
                 with torch.no_grad():
                     columns = self._columns(batch.rows, self._detector.compare(features, text))
-                parts = self._engine.gather([(columns, features.cpu().numpy())])
+                shares = self._engine.gather([(columns, features.cpu().numpy())])
                 if self._engine.is_first:
-                    writer.add(parts)
+                    writer.add(shares)
                 if meter.add(batch.n_in_all):
                     yield meter.progress("scoring")
         return writer
@@ -293,17 +322,17 @@ class Detection:
             return self._detector.clip.encode_image(images)
 
     def _columns(self, rows: Int[Tensor, " batch"], logits: DualLogits) -> Columns:
-        given, scale = self._given[rows], self._detector.clip.logit_scale
+        labels, scale = self._standing.labels[rows], self._detector.clip.logit_scale
         selected = losses.is_selected(
             logits.pos,
             logits.neg,
-            given,
+            labels,
             must_be_likeliest=self._settings.recipe == "real-noise",
         )
         return score_columns(
             rows.cpu().numpy(),
-            given.cpu().numpy(),
-            p_clean=losses.p_clean(logits.pos, logits.neg, given).cpu().numpy(),
+            labels.cpu().numpy(),
+            p_clean=losses.p_clean(logits.pos, logits.neg, labels).cpu().numpy(),
             is_clean=selected.cpu().numpy(),
             pos_sims=(logits.pos / scale).cpu().numpy(),
             neg_sims=(logits.neg / scale).cpu().numpy(),
@@ -319,13 +348,21 @@ def _learned(detector: Detector) -> dict[str, Tensor]:
 
 
 def _neighbours(
-    folder: RunFolder, samples: pa.Table, scores: pa.Table, *, is_clean: Bool[np.ndarray, " n"]
+    folder: RunFolder, samples: pa.Table, scores: pa.Table, standing: Standing
 ) -> pa.Table:
-    rows = pc.index_in(scores["sample_id"], samples["sample_id"]).to_numpy()
+    """Neighbours among the training samples whose label is confirmed or found clean."""
+    rows = _rows(scores, samples)
+    is_trained = np.isin(rows, standing.trained_rows)
+    is_confirmed = standing.is_confirmed.cpu().numpy()[rows]
     return evidence.neighbour_table(
         scores["sample_id"].to_numpy(),
-        np.load(folder.path / "features.npy")[rows],
-        is_clean=is_clean,
-        given=samples["given_label"].to_numpy()[rows],
+        folder.path / "features.npy",
+        rows=rows,
+        is_trusted=is_trained & (is_confirmed | scores["is_clean"].to_numpy()),
+        labels=standing.labels.cpu().numpy()[rows],
         predicted=scores["predicted_label"].to_numpy(),
     )
+
+
+def _rows(scores: pa.Table, samples: pa.Table) -> Int[np.ndarray, " n_scored"]:
+    return pc.index_in(scores["sample_id"], samples["sample_id"]).to_numpy()

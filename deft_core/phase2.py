@@ -1,141 +1,234 @@
-"""Phase 2, adaptation: fully fine-tune the pre-trained image tower with a linear head.
+"""Phase 2, adaptation: fully fine-tune a pre-trained image model with a linear head.
 
-The visual prompts of phase 1 are not used; training is plain cross-entropy on the curated set. The
-other ways to fine-tune that the paper's first figure compares are choices of `image_side` and
-`head`.
+What phase 1 learned is not used, only what it selected and what was decided: training is plain
+cross-entropy on the curated set. The same training on the given labels, or on what phase 1 selected
+alone, stands beside it in the report. The other ways to fine-tune that the paper's first figure
+compares are choices of `image_side` and `head`.
 (DeFT, Wei et al., NeurIPS 2024, section 3.3.)
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
-from jaxtyping import Float, Int, Real
+from jaxtyping import Bool, Float, Int
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deft_core import clip
-from deft_core.adapters import adapt_image_side
+from deft_core import checkpoint
+from deft_core.classifier import Classifier, build_classifier
 from deft_core.config import Phase2Config
-from deft_core.errors import RunError
+from deft_core.errors import ConfigError, RunError
+from deft_core.evaluation import evaluate
 from deft_core.loading import Batch, ImageLoader
-from deft_core.prompts import PHOTO
 from deft_core.run_folder import Progress, RunFolder
-from deft_core.training import Engine, Meter, Training, open_images
+from deft_core.selection import NO_LABEL
+from deft_core.terminal import TRAINED_ON
+from deft_core.training import (
+    WHERE_IS_IT,
+    Engine,
+    Loader,
+    Meter,
+    Parts,
+    Training,
+    encode_once,
+    open_images,
+)
 
-
-class Classifier(nn.Module):
-    """The image tower of a CLIP, of which some or all learns, and a head over the classes."""
-
-    def __init__(self, model: clip.Clip, prompts: Sequence[str], settings: Phase2Config) -> None:
-        super().__init__()
-        self.image_size = model.image_size
-        self.normalise = model.normalise
-        self.head: nn.Module = (
-            TextHead(model, prompts)
-            if settings.head == "text"
-            # It reads the features before CLIP's projection, as in the reference.
-            else nn.Linear(model.visual.proj.shape[0], len(prompts))
-        )
-        if settings.head == "linear":
-            model.visual.proj = None
-        self.added = adapt_image_side(model, settings)
-        self.tower = model.visual
-
-    def forward(self, images: Real[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch n_cls"]:
-        return self.head(self.tower(self.normalise(images)))
-
-
-class TextHead(nn.Module):
-    """Scaled similarities to "a photo of a <prompt>"; nothing in it learns."""
-
-    weight: Float[Tensor, "n_cls dim"]
-
-    def __init__(self, model: clip.Clip, prompts: Sequence[str]) -> None:
-        super().__init__()
-        with torch.no_grad():
-            text = model.encode_text([PHOTO.format(prompt) for prompt in prompts])
-            self.register_buffer("weight", model.logit_scale * text)
-
-    def forward(self, features: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch n_cls"]:
-        return F.normalize(features.float(), dim=-1) @ self.weight.T
+BALANCE, HELD_OUT = 3, 4
+"""Keep these draws apart from those of the loader and of phase 1 for the same seed."""
+SMALLEST_CHANCE = 1e-12
 
 
 def run(folder: RunFolder) -> Iterator[Progress]:
-    """Fine-tunes on the curated set of a run folder, tests, and writes the results into it."""
+    """Fine-tunes on the curated set of a run folder, tests, and writes the results into it.
+
+    A folder with a checkpoint goes on from there, to the same results.
+    """
     started = time.monotonic()
     task = folder.config()
     settings = Phase2Config.from_json(task["settings"])
-    train, test, curated = _parts(folder.samples())
+    samples = folder.samples()
+    plan = Plan.of(samples, settings)
 
     yield Progress(stage="loading the model")
-    n_passes = settings.epochs * (len(curated) + len(train) * settings.has_baseline)
-    meter = Meter(n_passes + len(test) * (1 + settings.has_baseline) + len(train))
-    adapt = Adaptation(folder, settings, prompts=task["prompts"], meter=meter)
-
-    baseline = None
-    if settings.has_baseline:
-        on_given = yield from adapt.fine_tune(train, "given_label", stage="on the given labels")
-        baseline = yield from adapt.test(on_given, test)
-        del on_given
-        adapt.engine.release()
-    on_curated = yield from adapt.fine_tune(curated, "curated_label", stage="on the curated set")
-    result = yield from adapt.test(on_curated, test)
-    predictions = yield from adapt.predict(on_curated, train)
-    adapt.engine.close()
-    if not adapt.engine.is_first:
+    adaptation = Adaptation(folder, plan, settings, prompts=task["prompts"])
+    classifier, predictions = yield from adaptation.run()
+    unreadable = dict(adaptation.engine.gather(list(adaptation.images.unreadable.items())))
+    adaptation.engine.close()
+    if not adaptation.engine.is_first:
         return
-
     with folder.writing("model.safetensors") as path:
         save_file(
-            {name: value.cpu().contiguous() for name, value in on_curated.state_dict().items()},
+            {name: value.cpu().contiguous() for name, value in classifier.state_dict().items()},
             path,
         )
-    folder.write_table("predictions.parquet", predictions)
+    folder.write_table("predictions.parquet", predictions.table(samples))
     folder.write_json(
         "report.json",
         {
-            "n_train": adapt.n_readable(curated),
-            "n_given": adapt.n_readable(train),
-            "test": result,
-            "baseline": baseline,
+            "evaluation": adaptation.evaluation(),
             "unreadable": [
-                {"file_name": name, "problem": problem}
-                for name, problem in adapt.unreadable.items()
+                {"file_name": name, "problem": problem} for name, problem in unreadable.items()
             ],
             "model": settings.model,
-            "device": str(adapt.engine.device),
+            "device": str(adaptation.engine.device),
+            "precision": adaptation.engine.precision,
             "seconds": time.monotonic() - started,
         },
     )
+    checkpoint.drop(folder)
 
 
-def _parts(samples: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table]:
-    """Training samples, test samples, and the curated part of the training samples."""
-    train = samples.filter(pc.equal(samples["split"], "train"))
-    test = samples.filter(pc.equal(samples["split"], "test"))
-    curated = train.filter(pc.is_valid(train["curated_label"]))
-    if len(curated) == 0:
+@dataclass(frozen=True, kw_only=True)
+class TrainingSet:
+    """Rows of the run's samples to train on and to validate with, and the label of each sample."""
+
+    name: str
+    rows: Int[np.ndarray, " n_trained"]
+    validation_rows: Int[np.ndarray, " n_validation"]
+    labels: Int[np.ndarray, " n"]
+
+    def is_same(self, other: TrainingSet) -> bool:
+        """Whether training on the other comes to the same."""
+        return np.array_equal(self.rows, other.rows) and np.array_equal(
+            self.labels[self.rows], other.labels[other.rows]
+        )
+
+    def drawn(self, epoch: int, settings: Phase2Config) -> Int[np.ndarray, " n_trained"]:
+        """The rows of one epoch: all of them, or as many with every class as often as any other."""
+        if settings.balancing != "sampling":
+            return self.rows
+        labels = self.labels[self.rows]
+        odds = 1 / np.bincount(labels)[labels]
+        random = np.random.default_rng([settings.seed, epoch, BALANCE])
+        return random.choice(self.rows, len(self.rows), p=odds / odds.sum())
+
+    def class_weights(self, n_classes: int, settings: Phase2Config) -> Float[np.ndarray, " n_cls"]:
+        """What the loss of an image of each class is multiplied with; 1 in the mean of images."""
+        if settings.balancing != "weights":
+            return np.ones(n_classes, np.float32)
+        counts = np.bincount(self.labels[self.rows], minlength=n_classes)
+        return (len(self.rows) / (np.maximum(counts, 1) * (counts > 0).sum())).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run trains on, one set after the other, and how its samples stand.
+
+    `labels` are the labels that stand now: the final one, or the given one of a sample that a
+    decision left without. `test_rows` are those of the test split that have a final label.
+    """
+
+    sets: tuple[TrainingSet, ...]
+    labels: Int[np.ndarray, " n"]
+    is_reviewed: Bool[np.ndarray, " n"]
+    test_rows: Int[np.ndarray, " n_test"]
+
+    @classmethod
+    def of(cls, samples: pa.Table, settings: Phase2Config) -> Plan:
+        """The curated set last. Raises RunError when it is empty, and ConfigError when there are
+        no validation images for `patience`."""
+        split = samples["split"].to_numpy()
+        given, final, curated = (
+            samples[name].fill_null(NO_LABEL).to_numpy().astype(np.int64)
+            for name in ("given_label", "final_label", "curated_label")
+        )
+        has_label, is_train = final != NO_LABEL, split == "train"
+        standing = np.where(has_label, final, given)
+        is_clean = samples["is_clean"].fill_null(False).to_numpy()
+        candidates = {
+            "given": (is_train, given),
+            "selected": (is_train & is_clean, given),
+            "curated": (is_train & (curated != NO_LABEL), curated),
+        }
+        wanted = {"none": (), "both": ("given", "selected")}.get(
+            settings.compares_with, (settings.compares_with,)
+        )
+        in_validation = (split == "validation") & has_label
+        held_out = _held_out(is_train, in_validation, settings)
+        sets = []
+        for name in (*wanted, "curated"):
+            is_in, labels = candidates[name]
+            validated = in_validation if in_validation.any() else is_in
+            one = TrainingSet(
+                name=name,
+                rows=np.flatnonzero(is_in & ~held_out),
+                validation_rows=np.flatnonzero(validated & held_out),
+                labels=np.where(in_validation, final, labels),
+            )
+            _check(one, settings)
+            sets.append(one)
+        return cls(
+            sets=tuple(sets),
+            labels=standing,
+            is_reviewed=samples["is_reviewed"].to_numpy(),
+            test_rows=np.flatnonzero((split == "test") & has_label),
+        )
+
+    def twin(self, one: TrainingSet) -> TrainingSet:
+        """The last set with the same images and labels: it alone is trained on."""
+        return next(other for other in reversed(self.sets) if one.is_same(other))
+
+    @property
+    def trained(self) -> list[TrainingSet]:
+        """Every set that a training is made for."""
+        return [one for one in self.sets if self.twin(one) is one]
+
+
+def _held_out(
+    is_train: Bool[np.ndarray, " n"], in_validation: Bool[np.ndarray, " n"], settings: Phase2Config
+) -> Bool[np.ndarray, " n"]:
+    """The samples that validate and are trained on by none: nobody without early stopping, else
+    the validation split, or without one a share of the training samples drawn by the seed."""
+    held_out = np.zeros(len(is_train), np.bool_)
+    if settings.patience == 0:
+        return held_out
+    if in_validation.any():
+        return in_validation
+    rows = np.flatnonzero(is_train)
+    random = np.random.default_rng([settings.seed, 0, HELD_OUT])
+    held_out[random.permutation(rows)[: round(settings.validation_share * len(rows))]] = True
+    return held_out
+
+
+def _check(one: TrainingSet, settings: Phase2Config) -> None:
+    if len(one.rows) == 0:
         raise RunError(
-            "The curated set is empty: no sample was kept, relabelled or scored as clean.",
+            f"The {one.name} set is empty: no sample was kept, relabelled or scored as clean."
+            if one.name == "curated"
+            else f"No sample is in the {one.name} set.",
             "Run phase 1 or decide some samples first.",
         )
-    return train, test, curated
+    if settings.patience and len(one.validation_rows) == 0:
+        raise ConfigError(
+            f"Patience needs validation images; of the {one.name} set, "
+            f"a validation_share of {settings.validation_share} leaves none.",
+            "Choose a larger validation_share, or a patience of 0.",
+        )
 
 
 class CrossEntropyObjective:
-    """The mean cross-entropy of a classifier's logits with some labels."""
+    """The mean cross-entropy of a classifier's logits with some labels, weighted by class."""
 
-    def __init__(self, module: nn.Module, labels: Int[Tensor, " n"], *, engine: Engine) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        labels: Int[Tensor, " n"],
+        weights: Float[Tensor, " n_cls"],
+        *,
+        engine: Engine,
+    ) -> None:
         self._module = module
         self._labels = labels
+        self._weights = weights
         self._engine = engine
 
     def begin_batch(self) -> None:
@@ -143,7 +236,8 @@ class CrossEntropyObjective:
 
     def loss(self, part: Batch, _epoch: int) -> Float[Tensor, ""]:
         logits = self._module(part.images).float()
-        loss = F.cross_entropy(logits, self._labels[part.rows], reduction="sum")
+        labels = self._labels[part.rows]
+        loss = F.cross_entropy(logits, labels, weight=self._weights, reduction="sum")
         self._sum += loss.detach()
         return loss
 
@@ -151,121 +245,284 @@ class CrossEntropyObjective:
         return self._engine.total(self._sum) / n_in_all
 
 
-class Adaptation:
-    """What the trainings and tests of one run share."""
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """What a classifier says of the samples at `rows`: the likeliest label and its probability,
+    the probability of the label with which they stand, and that less the largest other."""
 
-    def __init__(
-        self, folder: RunFolder, settings: Phase2Config, *, prompts: Sequence[str], meter: Meter
-    ) -> None:
-        self.engine = Engine(settings)
-        self.unreadable: dict[str, str] = {}
-        self._folder = folder
-        self._settings = settings
-        self._prompts = prompts
-        self._meter = meter
+    rows: Int[np.ndarray, " n"]
+    predicted: Int[np.ndarray, " n"]
+    p_predicted: Float[np.ndarray, " n"]
+    p_given: Float[np.ndarray, " n"]
+    margin: Float[np.ndarray, " n"]
 
-    def fine_tune(
-        self, samples: pa.Table, label_column: str, *, stage: str
-    ) -> Generator[Progress, None, Classifier]:
-        """A classifier trained on every readable sample with the labels of `label_column`."""
-        settings, engine = self._settings, self.engine
-        torch.manual_seed(settings.seed)
-        model = clip.load(settings.model, settings.pretrained)
-        classifier = Classifier(model, self._prompts, settings).to(engine.device).train()
-        loader = self._loader(samples, model.image_size)
-        labels = torch.from_numpy(samples[label_column].to_numpy().astype(np.int64))
-        module = engine.prepare(classifier)
-        training = Training(
-            module,
-            CrossEntropyObjective(module, labels.to(engine.device), engine=engine),
-            engine=engine,
-            settings=settings,
-            stage_of=lambda _epoch: f"training {stage}",
-            meter=self._meter,
-        )
-        for epoch in range(1, settings.epochs + 1):
-            yield from training.epoch(epoch, loader)
-        self._note_unreadable(loader)
-        return classifier.eval()
-
-    def test(
-        self, classifier: Classifier, samples: pa.Table
-    ) -> Generator[Progress, None, dict[str, Any] | None]:
-        """Accuracy and macro F1 on the trusted labels of the test split; None without images."""
-        rows, probabilities = yield from self._probabilities(classifier, samples, "testing")
-        if len(rows) == 0:
-            return None
-        true = samples["given_label"].to_numpy()[rows]
-        predicted = probabilities.argmax(1)
-        return {
-            "n": len(rows),
-            "accuracy": float((predicted == true).mean()),
-            "macro_f1": macro_f1(predicted, true),
-        }
-
-    def predict(
-        self, classifier: Classifier, samples: pa.Table
-    ) -> Generator[Progress, None, pa.Table]:
-        """Per sample: its predicted label, and the probabilities of that and of the given one."""
-        rows, probabilities = yield from self._probabilities(classifier, samples, "predicting")
-        given = samples["given_label"].to_numpy()[rows]
+    def table(self, samples: pa.Table) -> pa.Table:
+        """One line for each of the samples that could be read."""
         return pa.table(
             {
-                "sample_id": samples["sample_id"].take(pa.array(rows)),
-                "predicted_label": probabilities.argmax(1).astype(np.int32),
-                "p_predicted": probabilities.max(1),
-                "p_given": probabilities[np.arange(len(rows)), given],
+                "sample_id": samples["sample_id"].take(pa.array(self.rows)).cast(pa.int32()),
+                "predicted_label": self.predicted.astype(np.int32),
+                "p_predicted": self.p_predicted,
+                "p_given": self.p_given,
+                "margin": self.margin,
             }
         )
 
-    def _probabilities(
-        self, classifier: Classifier, samples: pa.Table, stage: str
-    ) -> Generator[Progress, None, tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n n_cls"]]]:
-        rows = [np.empty(0, np.int64)]
-        probabilities = [np.empty((0, len(self._prompts)), np.float32)]
-        if len(samples) == 0:
-            return rows[0], probabilities[0]
-        loader = self._loader(samples, classifier.image_size)
-        for batch in loader.in_order():
-            if len(batch.rows):
-                with torch.no_grad(), self.engine.autocast():
-                    logits = classifier(batch.images).float()
-                rows.append(batch.rows.cpu().numpy())
-                probabilities.append(logits.softmax(dim=1).cpu().numpy())
-            if self._meter.add(batch.n_in_all):
-                yield self._meter.progress(stage)
-        self._note_unreadable(loader)
-        mine = (np.concatenate(rows), np.concatenate(probabilities))
-        parts = self.engine.gather([mine])
-        every_row = np.concatenate([rows for rows, _ in parts])
-        order = np.argsort(every_row)
-        return every_row[order], np.concatenate([chances for _, chances in parts])[order]
-
-    def _note_unreadable(self, loader: ImageLoader) -> None:
-        self.unreadable |= dict(self.engine.gather(list(loader.unreadable.items())))
-
-    def n_readable(self, samples: pa.Table) -> int:
-        """How many of the samples could be read, once they have been loaded."""
-        return sum(name not in self.unreadable for name in samples["file_name"].to_pylist())
-
-    def _loader(self, samples: pa.Table, image_size: int) -> ImageLoader:
-        return open_images(
-            self._folder,
-            samples,
-            image_size=image_size,
-            engine=self.engine,
-            settings=self._settings,
+    def of(self, rows: Int[np.ndarray, " m"]) -> Predictions:
+        """Those of the samples that are among `rows`."""
+        chosen = np.isin(self.rows, rows)
+        return Predictions(
+            rows=self.rows[chosen],
+            predicted=self.predicted[chosen],
+            p_predicted=self.p_predicted[chosen],
+            p_given=self.p_given[chosen],
+            margin=self.margin[chosen],
         )
 
 
-def macro_f1(predicted: Int[np.ndarray, " n"], true: Int[np.ndarray, " n"]) -> float:
-    """Mean over the classes that occur of 2 TP / (2 TP + FP + FN).
+@dataclass(frozen=True)
+class Best:
+    """The weights after the epoch with the best accuracy on the validation images; where two are
+    as accurate, that with the smaller cross-entropy."""
 
-    >>> macro_f1(np.array([0, 0, 1]), np.array([0, 1, 1]))
-    0.6666666666666666
+    epoch: int
+    accuracy: float
+    loss: float
+    weights: list[Tensor]
+
+
+class Adaptation:
+    """The trainings and tests of one run, from its last checkpoint on.
+
+    With nothing to learn in the tower, images are encoded once and the head is trained on their
+    features.
     """
-    scores = []
-    for label in np.union1d(predicted, true):
-        hits = np.sum((predicted == label) & (true == label))
-        scores.append(2 * hits / (np.sum(predicted == label) + np.sum(true == label)))
-    return float(np.mean(scores))
+
+    images: ImageLoader
+
+    def __init__(
+        self, folder: RunFolder, plan: Plan, settings: Phase2Config, *, prompts: list[str]
+    ) -> None:
+        self.engine = Engine(settings)
+        self._folder = folder
+        self._plan = plan
+        self._settings = settings
+        self._prompts = prompts
+        self._encodes_once = settings.image_side == "none"
+        self._loader: Loader | None = None
+        self._saved = checkpoint.load(folder, device=self.engine.device) or {"evaluations": {}}
+        self._evaluations: dict[str, dict[str, Any]] = self._saved["evaluations"]
+        n_images, n_compared = len(plan.labels), len(plan.trained) - 1
+        self._meter = Meter(
+            sum(settings.epochs * _epoch_size(one) for one in plan.trained)
+            + len(plan.test_rows) * n_compared
+            + n_images * (1 + self._encodes_once)
+        )
+
+    def run(self) -> Generator[Progress, None, tuple[Classifier, Predictions]]:
+        """The classifier trained on the curated set, and what it says of every readable sample."""
+        plan = self._plan
+        *compared, last = plan.trained
+        for one in compared:
+            if one.name in self._evaluations:
+                self._meter.skip(self._settings.epochs * _epoch_size(one) + len(plan.test_rows))
+                continue
+            classifier, n_epochs = yield from self._fine_tune(one)
+            predictions = yield from self._judge(
+                classifier, plan.test_rows, plan.labels, stage="testing"
+            )
+            self._note(one, predictions, n_epochs=n_epochs)
+            self._save({})
+            del classifier
+            self.engine.release()
+        classifier, n_epochs = yield from self._fine_tune(last)
+        every_row = np.arange(len(plan.labels))
+        predictions = yield from self._judge(classifier, every_row, plan.labels, stage="predicting")
+        self._note(last, predictions.of(plan.test_rows), n_epochs=n_epochs)
+        return classifier, predictions
+
+    def evaluation(self) -> list[dict[str, Any]]:
+        """For each set of the plan how a classifier trained on it does on the test images."""
+        return [
+            {"trained_on": one.name, **self._evaluations[self._plan.twin(one).name]}
+            for one in self._plan.sets
+        ]
+
+    def _fine_tune(self, one: TrainingSet) -> Generator[Progress, None, tuple[Classifier, int]]:
+        """A classifier trained on every readable sample of a set, and for how many epochs."""
+        settings, engine, meter = self._settings, self.engine, self._meter
+        torch.manual_seed(settings.seed)
+        classifier = build_classifier(settings, self._prompts).to(engine.device)
+        if self._loader is None:
+            self._loader = yield from self._open(classifier.eval())
+        module = engine.prepare(self._judged_part(classifier))
+        labels = torch.from_numpy(one.labels).to(engine.device)
+        weights = torch.from_numpy(one.class_weights(len(self._prompts), settings))
+        training = Training(
+            module,
+            CrossEntropyObjective(module, labels, weights.to(engine.device), engine=engine),
+            engine=engine,
+            settings=settings,
+            stage_of=lambda _epoch: f"training on the {TRAINED_ON[one.name]}",
+            meter=meter,
+        )
+        n_done, best = 0, None
+        if self._saved.get("name") == one.name:
+            n_done = self._saved["epoch"]
+            training.restore(self._saved["training"])
+            best = Best(**self._saved["best"]) if self._saved["best"] else None
+            meter.skip(n_done * _epoch_size(one))
+        for epoch in range(n_done + 1, settings.epochs + 1):
+            if best and epoch - best.epoch > settings.patience:
+                meter.skip((settings.epochs - epoch + 1) * _epoch_size(one))
+                break
+            torch.manual_seed(settings.seed + epoch)  # For models that drop out.
+            classifier.train()
+            batches = self._loader.shuffled(epoch, one.drawn(epoch, settings))
+            yield from training.epoch(epoch, batches)
+            if settings.patience:
+                best = yield from self._better(best, one, classifier, training, epoch=epoch)
+            self._save(
+                {
+                    "name": one.name,
+                    "epoch": epoch,
+                    "training": training.state(),
+                    "best": vars(best) if best else None,
+                }
+            )
+        if best:
+            training.weights = best.weights
+        return classifier.eval(), best.epoch if best else settings.epochs
+
+    def _better(
+        self,
+        best: Best | None,
+        one: TrainingSet,
+        classifier: Classifier,
+        training: Training,
+        *,
+        epoch: int,
+    ) -> Generator[Progress, None, Best]:
+        """This epoch, if its classifier is the best one so far on the validation images."""
+        found = yield from self._judge(
+            classifier.eval(), one.validation_rows, one.labels, stage="validating"
+        )
+        if len(found.rows) == 0:
+            raise RunError("None of the validation images can be read.", WHERE_IS_IT)
+        accuracy = float((found.predicted == one.labels[found.rows]).mean())
+        loss = -float(np.log(np.maximum(found.p_given, SMALLEST_CHANCE)).mean())
+        if best and (best.accuracy, -best.loss) >= (accuracy, -loss):
+            return best
+        weights = [weight.clone() for weight in training.weights]
+        return Best(epoch, accuracy, loss, weights)
+
+    def _open(self, classifier: Classifier) -> Generator[Progress, None, Loader]:
+        """Where every sample of the run comes from, as an image or, encoded once, as features."""
+        self.images = open_images(
+            self._folder,
+            self._folder.samples(),
+            image_size=classifier.image_size,
+            engine=self.engine,
+            settings=self._settings,
+        )
+        if not self._encodes_once:
+            return self.images
+        return (
+            yield from encode_once(
+                self.images,
+                lambda images: self._forward(classifier.features, images),
+                engine=self.engine,
+                settings=self._settings,
+                meter=self._meter,
+            )
+        )
+
+    def _judge(
+        self,
+        classifier: Classifier,
+        rows: Int[np.ndarray, " n"],
+        labels: Int[np.ndarray, " n_samples"],
+        *,
+        stage: str,
+    ) -> Generator[Progress, None, Predictions]:
+        """What the classifier says of the readable samples among `rows`, in their order."""
+        assert self._loader is not None
+        module = self._judged_part(classifier)
+        parts = Parts(self._settings, device=self.engine.device, meter=self._meter, use=stage)
+        found = [_predictions(np.empty(0, np.int64), torch.empty(0, len(self._prompts)), labels)]
+        for batch in self._loader.in_order(rows) if len(rows) else ():
+            if len(batch.rows):
+                logits = (
+                    self._forward(module, batch.images)
+                    if self._encodes_once
+                    else parts.encode(batch.images, lambda part: self._forward(module, part))
+                )
+                found.append(_predictions(batch.rows.cpu().numpy(), logits.cpu(), labels))
+            if self._meter.add(batch.n_in_all):
+                yield self._meter.progress(stage)
+        return _joined(self.engine.gather(found))
+
+    def _judged_part(self, classifier: Classifier) -> nn.Module:
+        """What makes logits of that which the loader gives."""
+        return classifier.head if self._encodes_once else classifier
+
+    @torch.no_grad()
+    def _forward(
+        self, part: Callable[[Tensor], Tensor], inputs: Tensor
+    ) -> Float[Tensor, "batch dim"]:
+        with self.engine.autocast():
+            return part(inputs).float()
+
+    def _note(self, one: TrainingSet, predictions: Predictions, *, n_epochs: int) -> None:
+        """Keep what a training came to, from the predictions for the test images."""
+        unreadable = dict(self.engine.gather(list(self.images.unreadable.items())))
+        names = self._folder.samples()["file_name"].take(pa.array(one.rows)).to_pylist()
+        self._evaluations[one.name] = {
+            "n_train": sum(name not in unreadable for name in names),
+            "n_epochs": n_epochs,
+            "test": evaluate(
+                predictions.predicted,
+                confidence=predictions.p_predicted,
+                labels=self._plan.labels[predictions.rows],
+                is_reviewed=self._plan.is_reviewed[predictions.rows],
+                n_classes=len(self._prompts),
+            ),
+        }
+
+    def _save(self, current: dict[str, Any]) -> None:
+        if self.engine.is_first:
+            checkpoint.save(self._folder, {"evaluations": self._evaluations, **current})
+
+
+def _epoch_size(one: TrainingSet) -> int:
+    """How many images an epoch works through."""
+    return len(one.rows) + len(one.validation_rows)
+
+
+def _predictions(
+    rows: Int[np.ndarray, " n"],
+    logits: Float[Tensor, "n n_cls"],
+    labels: Int[np.ndarray, " n_samples"],
+) -> Predictions:
+    chances = logits.softmax(dim=1)
+    p_predicted, predicted = chances.max(dim=1)
+    mine = torch.from_numpy(labels[rows])[:, None]
+    p_given = chances.gather(1, mine).squeeze(1)
+    largest_other = chances.scatter(1, mine, 0.0).amax(dim=1)
+    return Predictions(
+        rows=rows,
+        predicted=predicted.numpy(),
+        p_predicted=p_predicted.numpy(),
+        p_given=p_given.numpy(),
+        margin=(p_given - largest_other).numpy(),
+    )
+
+
+def _joined(parts: list[Predictions]) -> Predictions:
+    """All of them in the order of their rows."""
+    columns = {
+        one.name: np.concatenate([getattr(part, one.name) for part in parts])
+        for one in fields(Predictions)
+    }
+    order = np.argsort(columns["rows"])
+    return Predictions(**{name: column[order] for name, column in columns.items()})

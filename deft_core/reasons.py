@@ -11,12 +11,13 @@ from deft_core.store import Store
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A trusted sample to compare with; `version` changes with the bytes of its image."""
+    """A trusted sample to compare with, with its reviewed label if it has one, else the given one;
+    `version` changes with the bytes of its image."""
 
     sample_id: int
     file_name: str
     version: str
-    given_label: int
+    label: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +44,11 @@ def evidence(store: Store, sample_id: int, *, reviewer: str) -> Evidence:
     return Evidence(
         sentence=sentence(
             class_names=dataset.class_names,
-            given=row["given_label"],
+            given=row["scored_label"],
             predicted=store.predicted_label(sample_id),
             pos_sim=row["pos_sim"],
             neg_sim=row["neg_sim"],
-            nearest=[one.given_label for one in nearest],
+            nearest=[one.label for one in nearest],
         ),
         given=_examples(store, near["nearest_given"]),
         suggested=_examples(store, near["nearest_predicted"]) if has_other else (),
@@ -82,12 +83,13 @@ def sentence(
 
 
 def _examples(store: Store, sample_ids: Sequence[int]) -> tuple[Example, ...]:
+    reviewed = store.reviewed_labels(sample_ids)
     return tuple(
         Example(
             sample_id=sample.sample_id,
             file_name=sample.file_name,
             version=sample.sha256[:12],
-            given_label=sample.given_label,
+            label=reviewed.get(sample.sample_id, sample.given_label),
         )
         for sample in map(store.sample, sample_ids)
     )

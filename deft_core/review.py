@@ -1,22 +1,46 @@
 """What a reviewer does: look at the queue, decide, note, undo, redo, see how far it is.
 
-Everything that comes out is a frozen value; everything that goes in is checked here.
+Everything that comes out is a frozen value (`shown.py`); everything that goes in is checked, here
+or in `decisions.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
+from dataclasses import fields
+from datetime import datetime
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from deft_core.agreement import PairAgreement, pair_agreements
+from deft_core.agreement import pair_agreements
+from deft_core.decisions import (
+    LONGEST_NAME,
+    LONGEST_UID_OF_MANY,
+    SUGGESTED,
+    VERDICTS,
+    Decision,
+    Note,
+    check_name,
+    check_verdict,
+    events_table,
+)
 from deft_core.errors import CountChangedError, StoreError
 from deft_core.reasons import Evidence, evidence
+from deft_core.shown import (
+    Agreement,
+    Confusion,
+    Counts,
+    History,
+    NextSteps,
+    Points,
+    QueuedSample,
+    QueuePage,
+    ReviewProgress,
+    SplitReview,
+    logged_event,
+    queued_sample,
+)
 from deft_core.store import (
     FILTER_NAMES,
     SAMPLE_IDS,
@@ -28,181 +52,13 @@ from deft_core.store import (
     utc_now,
 )
 
-VERDICTS = ("keep", "relabel", "both", "exclude", "unsure")
-SUGGESTED = "suggested"
-"""In place of a verdict on many samples: relabel each to its own suggested label."""
 LONGEST_PAGE = 200
-LONGEST_NAME = 200
-LONGEST_NOTE = 2000
-LONGEST_UID_OF_MANY = 150
 MOST_CELLS = 1000
 MOST_LABELS = 1000
 MOST_NAMES = 20
 MOST_SAMPLE_IDS = 100_000
 SUSPECTS = Filter()
 BY_SUSPICION = Sort()
-
-_EVENT_SCHEMA = pa.schema(
-    [
-        ("uid", pa.string()),
-        ("grp", pa.string()),
-        ("sample_id", pa.int32()),
-        ("verdict", pa.string()),
-        ("label", pa.int32()),
-        ("note", pa.string()),
-    ]
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class QueuedSample:
-    """One scored sample with all that the reviewer is shown; `version` changes with the bytes.
-
-    While he is to decide it blind, the verdict, its label and reviewer and the note are None.
-    """
-
-    sample_id: int
-    file_name: str
-    version: str
-    given_label: int
-    suggested_label: int | None
-    p_clean: float
-    is_clean: bool
-    pos_sim: float
-    neg_sim: float
-    margin: float
-    top_labels: tuple[int, ...]
-    top_pos_sims: tuple[float, ...]
-    top_neg_sims: tuple[float, ...]
-    verdict: str | None
-    reviewed_label: int | None
-    reviewer: str | None
-    note: str | None
-    is_disputed: bool
-    is_double: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class QueuePage:
-    """A part of the queue; `next` asks for the samples behind it and is None at the end.
-    `n_leased` of the `n_matching` are held by other reviewers, if that was asked."""
-
-    samples: tuple[QueuedSample, ...]
-    next: str | None
-    n_matching: int
-    n_leased: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Counts:
-    """How many samples match a filter, and how many of these have a property."""
-
-    n_matching: int
-    n_flagged: int
-    n_undecided: int
-    n_with_suggestion: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Confusion:
-    """How often which label is suggested for which given one. A cell is a dictionary of given,
-    suggested, n, n_flagged and n_undecided; there are `n_cells` in all."""
-
-    cells: tuple[dict[str, int | None], ...]
-    n_cells: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decision:
-    """One verdict. `uid` is made by the client and unique; decisions of one `group` are undone
-    together; `label` belongs to relabel alone."""
-
-    uid: str
-    group: str
-    sample_id: int
-    verdict: str
-    label: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Note:
-    """A reviewer's words on a sample, an event as a decision is; "" takes earlier ones away."""
-
-    uid: str
-    group: str
-    sample_id: int
-    note: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """One line of the log: a `kind` of decision, note, undo or redo. `is_live` is whether no undo
-    has ended it; `is_blind` whether it was made without seeing the first decision."""
-
-    seq: int
-    uid: str
-    kind: str
-    verdict: str | None
-    label: int | None
-    note: str | None
-    reviewer: str
-    decided_at: datetime
-    round: int
-    run_id: str | None
-    is_live: bool
-    is_blind: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class History:
-    """The last events about a sample, oldest first, of `n_events` in all."""
-
-    events: tuple[Event, ...]
-    n_events: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReviewProgress:
-    """How far the review is. `n_samples` are those scored by the current run; `n_decided` counts
-    flagged samples; `by_verdict` and `n_relabelled` count every decided sample; `n_disputed` are
-    scored samples on which two reviewers disagree."""
-
-    n_samples: int
-    n_flagged: int
-    n_decided: int
-    n_left: int
-    by_verdict: dict[str, int]
-    n_relabelled: int
-    n_disputed: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class NextSteps:
-    """The group that an undo would take back, and the undo that a redo would; None for nothing."""
-
-    undo: str | None
-    redo: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Agreement:
-    """What blind double review shows so far."""
-
-    double_share: float
-    n_disputed: int
-    pairs: tuple[PairAgreement, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Points:
-    """Every scored sample as parallel arrays, in order of sample id."""
-
-    sample_id: NDArray[np.int32]
-    pos_sim: NDArray[np.float32]
-    neg_sim: NDArray[np.float32]
-    p_clean: NDArray[np.float32]
-    given_label: NDArray[np.int32]
-    is_clean: NDArray[np.bool_]
 
 
 class Review:
@@ -259,7 +115,7 @@ class Review:
         counts = self._store.queue.counts(wanted, reviewer=name, leased_at=moment)
         rows = self._store.queue.rows(ids, reviewer=name)
         return QueuePage(
-            samples=tuple(map(_queued_sample, rows.to_pylist())),
+            samples=self._queued(rows, reviewer=name),
             next=found[limit - 1][1] if len(found) > limit else None,
             n_matching=counts["n_matching"],
             n_leased=counts["n_leased"],
@@ -287,12 +143,13 @@ class Review:
     def sample(self, sample_id: int, *, reviewer: str | None = None) -> QueuedSample:
         """One scored sample; StoreError when it does not exist or has no score."""
         sample = self._store.sample(sample_id)
-        rows = self._store.queue.rows([sample_id], reviewer=self.name(reviewer)).to_pylist()
-        if not rows:
+        name = self.name(reviewer)
+        rows = self._store.queue.rows([sample_id], reviewer=name)
+        if rows.num_rows == 0:
             raise StoreError(
                 f"{sample.file_name} has no score.", "Phase 1 scores the readable training images."
             )
-        return _queued_sample(rows[0])
+        return self._queued(rows, reviewer=name)[0]
 
     def evidence(self, sample_id: int, *, reviewer: str | None = None) -> Evidence:
         """What speaks for and against the given label of a scored sample (StoreError: no such)."""
@@ -309,22 +166,16 @@ class Review:
         if self._store.queue.is_blind(sample_id, reviewer=name):
             rows = [row for row in rows if row["reviewer"] == name]
             n_events = len(rows)
-        return History(events=tuple(map(_event, rows)), n_events=n_events)
+        return History(events=tuple(map(logged_event, rows)), n_events=n_events)
 
     # --- deciding
 
     def decide(self, events: Sequence[Decision | Note], *, reviewer: str | None = None) -> None:
         """Store all decisions and notes safely, or none of them (StoreError)."""
-        n_classes = self._n_classes()
-        for event in events:
-            _check(event, n_classes=n_classes)
+        table = events_table(events, n_classes=self._n_classes())
         name = self.name(reviewer)
         if events:
-            self._store.log.add(
-                pa.Table.from_pylist(list(map(_row, events)), schema=_EVENT_SCHEMA),
-                reviewer=name,
-                decided_at=self._clock(),
-            )
+            self._store.log.add(table, reviewer=name, decided_at=self._clock())
 
     def decide_matching(
         self,
@@ -341,9 +192,9 @@ class Review:
         CountChangedError, and nothing happens, when these are not `n_expected`.
         """
         self._check_order(wanted)
-        _check_name("uid", uid, longest=LONGEST_UID_OF_MANY)
+        check_name("uid", uid, longest=LONGEST_UID_OF_MANY)
         if verdict != SUGGESTED:
-            _check_verdict(verdict, label=label, n_classes=self._n_classes())
+            check_verdict(verdict, label=label, n_classes=self._n_classes())
         elif not wanted.has_suggestion or label is not None:
             raise StoreError(
                 "Only samples with a suggestion can take it, and it is the label.",
@@ -373,9 +224,9 @@ class Review:
         """The samples that the reviewer's live `group` of events covered; it no longer counts.
         Without `group` it is the last live one; a group that is not live (any more) covers none.
         """
-        _check_name("uid", uid)
+        check_name("uid", uid)
         if group is not None:
-            _check_name("group", group)
+            check_name("group", group)
         sample_ids = self._store.log.add_undo(
             uid, group=group, reviewer=self.name(reviewer), decided_at=self._clock()
         )
@@ -386,9 +237,9 @@ class Review:
     ) -> tuple[int, ...]:
         """The samples of what the undo event `undo`, or the reviewer's last one, had ended; it
         counts again. None once the reviewer has decided or noted anything after that undo."""
-        _check_name("uid", uid)
+        check_name("uid", uid)
         if undo is not None:
-            _check_name("undo", undo)
+            check_name("undo", undo)
         sample_ids = self._store.log.add_redo(
             uid, undo=undo, reviewer=self.name(reviewer), decided_at=self._clock()
         )
@@ -404,7 +255,7 @@ class Review:
     def name(self, reviewer: str | None) -> str:
         """The reviewer's name, the default one for None; StoreError when it cannot be one."""
         name = reviewer or self._reviewer_default
-        _check_name("reviewer", name)
+        check_name("reviewer", name)
         return name
 
     def view(self, *, reviewer: str | None = None) -> dict[str, Any] | None:
@@ -418,6 +269,10 @@ class Review:
     def release(self, sample_ids: Sequence[int] | None, *, reviewer: str | None = None) -> int:
         """How many of the reviewer's leases on these samples, or of all his leases, have ended."""
         return self._store.reviewers.release(sample_ids, reviewer=self.name(reviewer))
+
+    def renew_leases(self, *, reviewer: str | None = None) -> int:
+        """How many leases of the reviewer, who shows that he is still there, run anew."""
+        return self._store.reviewers.renew(reviewer=self.name(reviewer), now=self._clock())
 
     def double_share(self) -> float:
         """The share of samples that a second reviewer decides blind."""
@@ -454,7 +309,13 @@ class Review:
             },
             n_relabelled=sum(row["n_relabelled"] for row in by_verdict.values()),
             n_disputed=counts["n_disputed"],
+            n_new=counts["n_new"],
+            n_second_look=counts["n_second_look"],
         )
+
+    def split_review(self, split: str) -> SplitReview:
+        """How far the review of one split is."""
+        return SplitReview(**self._store.queue.split_review(split))
 
     def points(self) -> Points:
         """The scored samples as arrays, for a map of all of them."""
@@ -462,6 +323,13 @@ class Review:
         return Points(**{name: table[name].to_numpy() for name in table.column_names})
 
     # --- inside
+
+    def _queued(self, rows: pa.Table, *, reviewer: str) -> tuple[QueuedSample, ...]:
+        dataset = self._store.dataset()
+        names = dataset.class_names if dataset else ()
+        return tuple(
+            queued_sample(row, class_names=names, reviewer=reviewer) for row in rows.to_pylist()
+        )
 
     def _n_classes(self) -> int:
         dataset = self._store.dataset()
@@ -495,74 +363,3 @@ class Review:
         unknown = [one for one in wanted.sample_ids or () if one not in SAMPLE_IDS]
         if unknown:
             raise unknown_samples(unknown)
-
-
-def _queued_sample(row: dict[str, Any]) -> QueuedSample:
-    lists = ("top_labels", "top_pos_sims", "top_neg_sims")
-    columns: dict[str, Any] = {
-        name: tuple(row[name]) if name in lists else row[name] for name in _AS_STORED
-    }
-    return QueuedSample(version=row["sha256"][:12], **columns)
-
-
-_AS_STORED = [one.name for one in fields(QueuedSample) if one.name != "version"]
-
-
-def _event(row: dict[str, Any]) -> Event:
-    kinds = ("verdict", "decision"), ("undo_of", "undo"), ("redo_of", "redo")
-    return Event(
-        seq=row["seq"],
-        uid=row["uid"],
-        kind=next((kind for column, kind in kinds if row[column] is not None), "note"),
-        verdict=row["verdict"],
-        label=row["label"],
-        note=row["note"],
-        reviewer=row["reviewer"],
-        decided_at=row["decided_at"].replace(tzinfo=UTC),
-        round=row["round"],
-        run_id=row["run_id"],
-        is_live=row["is_live"],
-        is_blind=row["is_blind"],
-    )
-
-
-def _row(event: Decision | Note) -> dict[str, Any]:
-    row = asdict(event)
-    row["grp"] = row.pop("group")
-    return row
-
-
-def _check(event: Decision | Note, *, n_classes: int) -> None:
-    _check_name("uid", event.uid)
-    _check_name("group", event.group)
-    if event.sample_id not in SAMPLE_IDS:
-        raise unknown_samples([event.sample_id])
-    if isinstance(event, Decision):
-        _check_verdict(event.verdict, label=event.label, n_classes=n_classes)
-    else:
-        _check_note(event.note)
-
-
-def _check_verdict(verdict: str, *, label: int | None, n_classes: int) -> None:
-    if verdict not in VERDICTS:
-        raise StoreError(f'"{verdict}" is not a verdict.', f"Verdicts: {', '.join(VERDICTS)}.")
-    if verdict != "relabel" and label is not None:
-        raise StoreError(f"Verdict {verdict} takes no label, found {label}.")
-    if verdict == "relabel" and label not in range(n_classes):
-        raise StoreError(f"Relabel needs a label from 0 to {n_classes - 1}, found {label}.")
-
-
-def _check_note(note: str) -> None:
-    if len(note) > LONGEST_NOTE:
-        raise StoreError(f"The note has {len(note)} characters; {LONGEST_NOTE} at most.")
-    try:
-        note.encode()
-    except UnicodeEncodeError as error:
-        raise StoreError("The note holds half a character.", "Type it again.") from error
-    if "\0" in note:
-        raise StoreError("The note holds a zero character.", "Type it again.")
-
-
-def _check_name(what: str, name: str, *, longest: int = LONGEST_NAME) -> None:
-    if not (1 <= len(name) <= longest and name.isprintable()):
-        raise StoreError(f"The {what} must have 1 to {longest} printable characters.")

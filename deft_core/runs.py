@@ -20,6 +20,7 @@ from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from deft_core import selection
 from deft_core.config import Config, Phase1Config, Phase2Config
@@ -27,7 +28,7 @@ from deft_core.errors import DeftError, RunError
 from deft_core.failures import explaining
 from deft_core.run_folder import UNFINISHED, Progress, RunFolder
 from deft_core.run_process import find_process
-from deft_core.run_results import NEIGHBOURS, neighbours, queue_scores
+from deft_core.run_results import NEIGHBOURS, PREDICTIONS, neighbours, predictions, queue_scores
 from deft_core.run_view import RunView, claimed_state, state_of, view_of
 from deft_core.selection import NO_LABEL
 from deft_core.store import Store, utc_now
@@ -306,6 +307,7 @@ class Runs:
             report=folder.read_json("report.json"),
             scores=queue_scores(folder) if config["kind"] == "phase1" else None,
             neighbours=neighbours(folder) if (folder.path / NEIGHBOURS).exists() else None,
+            predictions=predictions(folder) if (folder.path / PREDICTIONS).exists() else None,
         )
 
 
@@ -334,8 +336,11 @@ def _number(run_id: str) -> int:
 
 
 def _run_samples(samples: pa.Table) -> pa.Table:
-    """What a run is told of the samples: those of the curated set have a curated label."""
-    curated = selection.curated_set(samples).curated_label
+    """What a run is told of the samples of every split. `final_label` is the reviewed label, the
+    given one of a sample that is not reviewed, or none; those of the curated set have a curated
+    label; `is_clean` is what the last phase 1 found, or none."""
+    chosen = selection.curated_set(samples)
+    final, curated = chosen.final_label, chosen.curated_label
     return pa.table(
         {
             "sample_id": samples["sample_id"],
@@ -343,6 +348,9 @@ def _run_samples(samples: pa.Table) -> pa.Table:
             "sha256": samples["sha256"],
             "split": samples["split"],
             "given_label": samples["given_label"],
+            "final_label": pa.array(final, pa.int32(), mask=final == NO_LABEL),
+            "is_reviewed": pc.is_valid(samples["verdict"]),
+            "is_clean": samples["is_clean"],
             "curated_label": pa.array(curated, pa.int32(), mask=curated == NO_LABEL),
         }
     )

@@ -1,8 +1,8 @@
 """What phase 1 keeps of each sample, written batch by batch so that the memory stays flat.
 
 scores.parquet   one row a scored sample; similarities are cosines
-traces.parquet   one row a training sample: what each epoch's training pass thought of its label
-features.npy     float16 (n, dim); row i is the i-th training sample, NaN if it cannot be read
+traces.parquet   one row a sample trained on: what each epoch's pass thought of its label
+features.npy     float16 (n, dim); training samples first, NaN if it cannot be read
 """
 
 from __future__ import annotations
@@ -16,32 +16,34 @@ from jaxtyping import Bool, Float, Int
 
 from deft_core.run_folder import RunFolder
 
-N_TOP = 5
+N_TOP = 6
+"""The reviewer is offered five classes beside the given one."""
 
 Columns = dict[str, np.ndarray]
 
 
 def score_columns(
     rows: Int[np.ndarray, " batch"],
-    given: Int[np.ndarray, " batch"],
+    labels: Int[np.ndarray, " batch"],
     *,
     p_clean: Float[np.ndarray, " batch"],
     is_clean: Bool[np.ndarray, " batch"],
     pos_sims: Float[np.ndarray, "batch n_cls"],
     neg_sims: Float[np.ndarray, "batch n_cls"],
 ) -> Columns:
-    """What is kept of a batch; `margin` is pos_sim less that of the nearest other class."""
+    """What is kept of a batch with these labels; `margin` is pos_sim less that of the nearest other
+    class."""
     n = np.arange(len(rows))
     top = np.argsort(-pos_sims, axis=1, kind="stable")[:, :N_TOP]
     predicted = top[:, 0]
-    rival = np.where(predicted == given, top[:, 1], predicted)
-    pos_sim = pos_sims[n, given]
+    rival = np.where(predicted == labels, top[:, 1], predicted)
+    pos_sim = pos_sims[n, labels]
     return {
         "row": rows,
         "p_clean": p_clean,
         "is_clean": is_clean,
         "pos_sim": pos_sim,
-        "neg_sim": neg_sims[n, given],
+        "neg_sim": neg_sims[n, labels],
         "margin": pos_sim - pos_sims[n, rival],
         "predicted_label": predicted.astype(np.int32),
         "predicted_pos_sim": pos_sims[n, predicted],
@@ -87,8 +89,13 @@ class ScoreWriter:
         self._file.write(nothing.tobytes())
         self._n_written = up_to
 
-    def table(self, samples: pa.Table, *, traces: Float[np.ndarray, "two n_epochs n"]) -> pa.Table:
-        """One row a scored sample, as the store imports it."""
+    def table(
+        self,
+        samples: pa.Table,
+        *,
+        traces: Float[np.ndarray, "two n_epochs n"],
+    ) -> pa.Table:
+        """One row a scored sample, as the store imports it; no means where the traces are NaN."""
         whole = {
             name: np.concatenate([part[name] for part in self._parts]) for name in self._parts[0]
         }
@@ -98,14 +105,14 @@ class ScoreWriter:
             {
                 "sample_id": samples["sample_id"].take(pa.array(rows)),
                 **{name: _arrow(column) for name, column in whole.items()},
-                "mean_gap": mean_gap.astype(np.float32),
-                "mean_margin": mean_margin.astype(np.float32),
+                "mean_gap": pa.array(mean_gap.astype(np.float32), from_pandas=True),
+                "mean_margin": pa.array(mean_margin.astype(np.float32), from_pandas=True),
             }
         )
 
 
 def trace_table(samples: pa.Table, traces: Float[np.ndarray, "two n_epochs n"]) -> pa.Table:
-    """One row a training sample: lists with one entry an epoch."""
+    """One row a sample: lists with one entry an epoch."""
     gaps, margins = traces.astype(np.float32)
     return pa.table(
         {

@@ -17,15 +17,33 @@ NO_LABEL = -1
 CLEAN_THRESHOLD = 0.5
 """The clean probability up to which a sample is flagged."""
 
+LEAST_MEAN_MARGIN = 0.0
+SURE_PROBABILITY = 0.8
+
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
 Strings = NDArray[Any]
 
 
-def suggested_labels(predicted: Ints, *, given: Ints) -> Ints:
-    """The predicted label where it differs from the given label, else `NO_LABEL`."""
-    return np.where(predicted == given, NO_LABEL, predicted)
+def is_believed(is_clean: Bools, *, mean_margin: Floats, round: int) -> Bools:
+    """Whether a label is believed: in the first round what phase 1 selects as clean.
+
+    From the second round on, when the plain errors are decided, another label must not have been
+    nearer on average over the epochs (`mean_margin`, NaN for samples that were not trained on).
+    `docs/log.md` has what this finds.
+    """
+    return is_clean if round == 1 else is_clean & ~(mean_margin < LEAST_MEAN_MARGIN)
+
+
+def is_sure(p_predicted: Floats) -> Bools:
+    """Whether a classifier is so sure of its class that it may question a decision."""
+    return p_predicted >= SURE_PROBABILITY
+
+
+def suggested_labels(predicted: Ints, *, labels: Ints) -> Ints:
+    """The predicted label where it differs from the sample's own, else `NO_LABEL`."""
+    return np.where(predicted == labels, NO_LABEL, predicted)
 
 
 def queue_order(p_clean: Floats, *, sample_id: Ints) -> Ints:
@@ -52,6 +70,19 @@ def curated_labels(
     is_trusted = (verdict != "") | is_clean
     final = final_labels(given, reviewed=reviewed, verdict=verdict)
     return np.where(is_train & is_trusted, final, NO_LABEL)
+
+
+def undecided(samples: pa.Table) -> pa.Table:
+    """Samples with the columns that tell a run of decisions, before there are any: every training
+    sample is in the curated set with its given label."""
+    given = samples["given_label"].to_numpy()
+    is_train = samples["split"].to_numpy() == "train"
+    return (
+        samples.append_column("final_label", pa.array(given, pa.int32()))
+        .append_column("is_reviewed", pa.array(np.zeros(len(given), np.bool_)))
+        .append_column("is_clean", pa.array(is_train))
+        .append_column("curated_label", pa.array(given, pa.int32(), mask=~is_train))
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,12 @@ from deft_core.run_folder import Progress
 
 SECONDS_BETWEEN_LINES = 1.0
 SECONDS_BETWEEN_REWRITES = 0.1
+TRAINED_ON = {
+    "given": "given labels",
+    "selected": "selected clean set",
+    "curated": "curated set",
+}
+"""The words for what a phase 2 was trained on."""
 ERASE_LINE = "\r\x1b[2K"
 
 
@@ -102,14 +108,19 @@ def _phase1_summary(report: dict[str, Any]) -> str:
 
 
 def _phase2_summary(report: dict[str, Any]) -> str:
-    test, baseline = report["test"], report["baseline"]
-    trained = f"trained on {report['n_train']:,} curated images"
-    if test is None:
+    *compared, curated = report["evaluation"]
+    trained = f"trained on {curated['n_train']:,} curated images"
+    if curated["test"] is None:
         return f"{trained}; there are no test images."
-    accuracy = f"{trained}, {test['accuracy']:.1%} of {test['n']:,} test images are right"
-    if baseline is None:
-        return f"{accuracy}."
-    return f"{accuracy}; trained on the given labels, {baseline['accuracy']:.1%} are."
+    accuracy = (
+        f"{trained}, {curated['test']['accuracy']:.1%} of {curated['test']['n']:,} test images are "
+        "right"
+    )
+    others = [
+        f"; trained on the {TRAINED_ON[one['trained_on']]}, {one['test']['accuracy']:.1%} are"
+        for one in compared
+    ]
+    return f"{accuracy}{''.join(others)}."
 
 
 _SUMMARIES: Mapping[str, Callable[[dict[str, Any]], str]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -16,12 +16,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from accelerate.utils.memory import should_reduce_batch_size
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor, nn
 
 from deft_core.config import TrainingConfig
 from deft_core.errors import ConfigError, RunError
-from deft_core.loading import Batch, ImageLoader, Share
+from deft_core.loading import Batch, FeatureLoader, ImageLoader, Rows, Share
 from deft_core.run_folder import Progress, RunFolder
 from deft_core.squares import open_squares
 
@@ -123,6 +123,10 @@ class Engine:
     def backward(self, loss: Tensor) -> None:
         self._accelerator.backward(loss)
 
+    def shorten(self, parameters: list[nn.Parameter], *, limit: float) -> None:
+        """Scale the gradient over all the parameters down to this length, if it is longer."""
+        self._accelerator.clip_grad_norm_(parameters, limit)
+
     def scale_state(self) -> dict[str, Any]:
         """Where the loss scaling of fp16 stands; empty in other precisions."""
         scaler = self._accelerator.scaler
@@ -187,6 +191,66 @@ class Meter:
         )
 
 
+class Parts:
+    """How many images are worked through at once: all of a batch at first, half as many whenever
+    the memory runs out.
+
+    `use` says in an error what for. Where processes wait for each other within an attempt, one
+    alone cannot try again (`is_repeatable`).
+    """
+
+    def __init__(
+        self,
+        settings: TrainingConfig,
+        *,
+        device: torch.device,
+        meter: Meter,
+        use: str,
+        is_repeatable: bool = True,
+    ) -> None:
+        self.size = settings.part_size or settings.batch_size
+        self._device = device
+        self._meter = meter
+        self._use = use
+        self._is_repeatable = is_repeatable
+
+    def work(self, attempt: Callable[[int], T]) -> T:
+        """What `attempt` comes to with the first size that the memory holds; RunError when it does
+        not hold a single image."""
+        while True:
+            try:
+                return attempt(self.size)
+            except RuntimeError as error:
+                if not should_reduce_batch_size(error):
+                    raise
+            # What the failed attempt held is free again only here, behind its handler.
+            self._halve()
+
+    def encode(
+        self,
+        images: Real[Tensor, "batch 3 size size"],
+        encoder: Callable[[Tensor], Float[Tensor, "_ dim"]],
+    ) -> Float[Tensor, "batch dim"]:
+        """What `encoder` makes of the images, a part at a time."""
+        return self.work(lambda size: torch.cat([encoder(part) for part in images.split(size)]))
+
+    def _halve(self) -> None:
+        if self.size == 1 or not self._is_repeatable:
+            raise RunError(
+                f"The memory of {self._device} does not hold {self.size} "
+                f"{'image' if self.size == 1 else 'images'} in {self._use}.",
+                "Choose a smaller part_size, a smaller model, or fewer visual prompt tokens.",
+            )
+        full = self.size
+        self.size = math.ceil(full / 2)
+        self._meter.note = (
+            f"The memory does not hold {full} images at once: batches are worked through in parts "
+            f"of {self.size}."
+        )
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
 def open_images(
     folder: RunFolder,
     samples: pa.Table,
@@ -213,15 +277,43 @@ def open_images(
     )
 
 
+def encode_once(
+    images: ImageLoader,
+    encoder: Callable[[Tensor], Float[Tensor, "batch dim"]],
+    *,
+    engine: Engine,
+    settings: TrainingConfig,
+    meter: Meter,
+) -> Generator[Progress, None, FeatureLoader]:
+    """A loader of what `encoder` makes of the images, for a training that leaves it as it is."""
+    rows, features = [], []
+    parts = Parts(settings, device=engine.device, meter=meter, use="encoding")
+    for batch in images.in_order():
+        rows.append(batch.rows.cpu())
+        features.append(parts.encode(batch.images, encoder).cpu())
+        if meter.add(batch.n_in_all):
+            yield meter.progress("encoding")
+    shares = engine.gather([(torch.cat(rows), torch.cat(features))])
+    return FeatureLoader(
+        torch.cat([rows for rows, _ in shares]),
+        torch.cat([features for _, features in shares]),
+        n_images=images.n_images,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        device=engine.device,
+        share=engine.share,
+    )
+
+
 @runtime_checkable
 class Loader(Protocol):
     """Where batches come from: images or features that were encoded before."""
 
     n_images: int
 
-    def shuffled(self, epoch: int) -> Iterator[Batch]: ...
+    def shuffled(self, epoch: int, rows: Rows | None = None) -> Iterator[Batch]: ...
 
-    def in_order(self) -> Iterator[Batch]: ...
+    def in_order(self, rows: Rows | None = None) -> Iterator[Batch]: ...
 
 
 @runtime_checkable
@@ -242,8 +334,7 @@ State = dict[str, Any]
 
 
 class Training:
-    """Stochastic gradient descent with momentum on the learnable parameters of `module`, which is
-    as the engine prepared it.
+    """Gradient descent on the learnable parameters of `module`, which is as the engine prepared it.
 
     The learning rate falls by a cosine, one step an epoch. A batch that the memory does not hold
     is worked through in parts; the gradient is that of the whole batch.
@@ -267,43 +358,51 @@ class Training:
         self._meter = meter
         self._parameters = [one for one in module.parameters() if one.requires_grad]
         self._optimiser = engine.prepare(
-            torch.optim.SGD(
-                self._parameters,
-                lr=settings.learning_rate,
-                momentum=settings.momentum,
-                weight_decay=settings.weight_decay,
-                fused=engine.device.type in ("cpu", "cuda"),
-            )
+            _optimiser(self._parameters, settings=settings, device=engine.device)
         )
-        self._part_size = settings.part_size or settings.batch_size
+        self._parts = Parts(
+            settings,
+            device=engine.device,
+            meter=meter,
+            use="training",
+            is_repeatable=engine.share.n_processes == 1,
+        )
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """All of the module that training changes: what learns, and running statistics."""
+        return [one.detach() for one in (*self._parameters, *self._module.buffers())]
+
+    @weights.setter
+    def weights(self, saved: Sequence[Tensor]) -> None:
+        for mine, one in zip(self.weights, saved, strict=True):
+            mine.copy_(one)
 
     def state(self) -> State:
         """All that the next epoch needs to know of the epochs before."""
         return {
-            "parameters": [one.detach() for one in self._parameters],
+            "weights": self.weights,
             "optimiser": self._optimiser.state_dict(),
             "scale": self._engine.scale_state(),
-            "part_size": self._part_size,
+            "part_size": self._parts.size,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Be where the training was that this state is of."""
-        with torch.no_grad():
-            for mine, saved in zip(self._parameters, state["parameters"], strict=True):
-                mine.copy_(saved)
+        self.weights = state["weights"]
         self._optimiser.load_state_dict(state["optimiser"])
         self._engine.restore_scale(state["scale"])
-        self._part_size = state["part_size"]
+        self._parts.size = state["part_size"]
 
-    def epoch(self, number: int, loader: Loader) -> Iterator[Progress]:
-        """One pass over the images, the `number`th, counted from 1.
+    def epoch(self, number: int, batches: Iterable[Batch]) -> Iterator[Progress]:
+        """One pass over the batches, the `number`th, counted from 1.
 
         Raises RunError when no image can be read or the loss is no longer a number.
         """
         self._set_learning_rate(number)
         sum_of_losses, n_seen = torch.zeros((), device=self._engine.device), 0
         n_readable = torch.zeros((), device=self._engine.device)
-        for batch in loader.shuffled(number):
+        for batch in batches:
             if len(batch.rows) == 0:
                 self._refuse_alone()
                 continue
@@ -324,8 +423,10 @@ class Training:
 
     def step(self, batch: Batch, *, epoch: int) -> Float[Tensor, ""]:
         """The loss of a batch, after one step against its gradient."""
-        self._find_gradients(batch, epoch)
+        self._parts.work(lambda size: self._find_gradients(batch, epoch, size))
         loss = self._objective.end_batch(batch.n_in_all)
+        if self._settings.gradient_limit:
+            self._engine.shorten(self._parameters, limit=self._settings.gradient_limit)
         self._optimiser.step()
         return loss
 
@@ -334,28 +435,16 @@ class Training:
         for group in self._optimiser.param_groups:
             group["lr"] = self._settings.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
-    def _find_gradients(self, batch: Batch, epoch: int) -> None:
-        """Gradients of the mean loss of the batch, in parts small enough for the memory."""
-        while not self._fits_in_memory(batch, epoch):
-            # What the failed attempt held is free again only here, behind its handler.
-            self._halve_parts()
-
-    def _fits_in_memory(self, batch: Batch, epoch: int) -> bool:
-        """Whether there are gradients now, or the memory ran out on the way to them."""
+    def _find_gradients(self, batch: Batch, epoch: int, part_size: int) -> None:
+        """Gradients of the mean loss of the batch, summed over its parts."""
         self._objective.begin_batch()
         self._optimiser.zero_grad(set_to_none=True)
-        try:
-            *before, last = batch.split(self._part_size)
-            # Processes may have different numbers of parts: they meet at the last one alone.
-            with self._engine.without_exchange(self._module):
-                for part in before:
-                    self._add_gradients(part, epoch)
-            self._add_gradients(last, epoch)
-        except RuntimeError as error:
-            if should_reduce_batch_size(error):
-                return False
-            raise
-        return True
+        *before, last = batch.split(part_size)
+        # Processes may have different numbers of parts: they meet at the last one alone.
+        with self._engine.without_exchange(self._module):
+            for part in before:
+                self._add_gradients(part, epoch)
+        self._add_gradients(last, epoch)
 
     def _add_gradients(self, part: Batch, epoch: int) -> None:
         with self._engine.autocast():
@@ -371,21 +460,21 @@ class Training:
                 "Run in one process to see which images are missing.",
             )
 
-    def _halve_parts(self) -> None:
-        if self._part_size == 1 or self._engine.share.n_processes > 1:
-            raise RunError(
-                f"The memory of {self._engine.device} does not hold {self._part_size} "
-                f"{'image' if self._part_size == 1 else 'images'} in training.",
-                "Choose a smaller part_size, a smaller model, or fewer visual prompt tokens.",
-            )
-        full = self._part_size
-        self._part_size = math.ceil(full / 2)
-        self._meter.note = (
-            f"The memory does not hold {full} images at once: batches are worked through in parts "
-            f"of {self._part_size}."
-        )
-        if self._engine.device.type == "cuda":
-            torch.cuda.empty_cache()
+
+def _optimiser(
+    parameters: list[nn.Parameter], *, settings: TrainingConfig, device: torch.device
+) -> torch.optim.Optimizer:
+    lr, weight_decay = settings.learning_rate, settings.weight_decay
+    is_fused = device.type in ("cpu", "cuda")
+    if settings.optimiser == "adamw":
+        return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=is_fused)
+    return torch.optim.SGD(
+        parameters,
+        lr=lr,
+        momentum=settings.momentum,
+        weight_decay=weight_decay,
+        fused=is_fused,
+    )
 
 
 def _finite(sum_of_losses: Tensor, epoch: int) -> float:

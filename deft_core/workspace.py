@@ -58,14 +58,19 @@ class Workspace:
 
     @classmethod
     def take_in(
-        cls, path: Path, source: Path, *, on_progress: OnProgress | None = None
+        cls,
+        path: Path,
+        source: Path,
+        *,
+        root: Path | None = None,
+        on_progress: OnProgress | None = None,
     ) -> IngestReport:
-        """What the workspace at `path` took in from `source`. A new workspace is made when the
-        source has been read, so that a bad one leaves nothing behind."""
+        """What the workspace at `path` took in from `source`, see `read_source`. A new workspace is
+        made when the source has been read, so that a bad one leaves nothing behind."""
         if is_workspace(path):
             with cls.open(path) as workspace:
-                return workspace.ingest(source, on_progress=on_progress)
-        ingested = _read(source, workspace=path, on_progress=on_progress)
+                return workspace.ingest(source, root=root, on_progress=on_progress)
+        ingested = _read(source, root=root, workspace=path, on_progress=on_progress)
         with cls.open(path) as workspace:
             return workspace._add(ingested)
 
@@ -98,7 +103,9 @@ class Workspace:
         """The data set, or None before one is ingested."""
         return self.store.dataset()
 
-    def ingest(self, source: Path, *, on_progress: OnProgress | None = None) -> IngestReport:
+    def ingest(
+        self, source: Path, *, root: Path | None = None, on_progress: OnProgress | None = None
+    ) -> IngestReport:
         """What was taken in from `source` and what was left out; a workspace has one data set."""
         present = self.dataset
         if present:
@@ -106,7 +113,7 @@ class Workspace:
                 f"{self.path} already holds {present.n_samples} samples of {present.root}.",
                 "Use a new workspace for another data set or a new version of this one.",
             )
-        return self._add(_read(source, workspace=self.path, on_progress=on_progress))
+        return self._add(_read(source, root=root, workspace=self.path, on_progress=on_progress))
 
     def _add(self, ingested: Ingested) -> IngestReport:
         self.store.add_dataset(
@@ -195,12 +202,14 @@ def is_workspace(path: Path) -> bool:
     return (path / STORE).exists()
 
 
-def _read(source: Path, *, workspace: Path, on_progress: OnProgress | None) -> Ingested:
+def _read(
+    source: Path, *, root: Path | None, workspace: Path, on_progress: OnProgress | None
+) -> Ingested:
     """The data set at `source`; DataError when the workspace lies in it, for it is only read."""
-    root = source.parent if source.is_file() else source
-    if workspace.resolve().is_relative_to(root.resolve()):
+    data = root or (source.parent if source.is_file() else source)
+    if workspace.resolve().is_relative_to(data.resolve()):
         raise DataError(
-            f"The workspace {workspace} lies in the data set {root}, which is never written to.",
+            f"The workspace {workspace} lies in the data set {data}, which is never written to.",
             "Choose a --workspace outside of it.",
         )
-    return read_source(source, on_progress=on_progress)
+    return read_source(source, root=root, on_progress=on_progress)

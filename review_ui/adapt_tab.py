@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
 
 from deft_core.workspace import Workspace
-from review_ui import plots
+from review_ui.evaluation_report import EvaluationReport, report_view
 from review_ui.run_panel import RunPanel
-from review_ui.widgets import (
-    counted,
-    figure_row,
-    figures,
-    notice,
-    shown,
-)
+from review_ui.widgets import counted, notice, shown
 
 
 class AdaptTab:
-    """Empty: what phase 2 needs. Busy: live progress. Done: accuracy beside the baseline's."""
+    """Empty: what phase 2 needs. Busy: live progress. Done: what it came to."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._panel = RunPanel(workspace, kind="phase2", start_label="Start phase 2")
+        self._report = EvaluationReport()
 
     def layout(self) -> None:
         with gr.Tab("Adapt", id="adapt", elem_id="adapt-tab") as self.tab:
@@ -34,10 +28,7 @@ class AdaptTab:
             )
             self._needs = notice()
             self._panel.layout()
-            with gr.Column(visible=False) as self._result:
-                self._figures = figure_row()
-                self._comparison = gr.Plot(show_label=False, container=False)
-                self._meaning = gr.Markdown()
+            self._report.layout()
             self._panel.layout_past()
 
     def wire(self, page: gr.Blocks) -> None:
@@ -49,19 +40,17 @@ class AdaptTab:
         return [
             *self._panel.outputs,
             self._needs,
-            self._result,
-            self._figures,
-            self._comparison,
-            self._meaning,
+            *self._report.outputs,
         ]
 
     def view(self) -> list[Any]:
         """Everything on the tab as it stands."""
         panel = self._panel.view()
         run = self._panel.latest()
-        result = result_view(run.report) if run and run.report else _no_result()
+        dataset = self._workspace.dataset
+        report = report_view(run.report if run else None, dataset.class_names if dataset else ())
         notes = filter(None, (self._missing(), self._outdated()))
-        return [*panel, shown("\n\n".join(notes)), *result]
+        return [*panel, shown("\n\n".join(notes)), *report]
 
     def _outdated(self) -> str:
         """What the last run has not seen; empty if nothing."""
@@ -82,43 +71,17 @@ class AdaptTab:
                 "This data set has no test split, so the accuracy on unseen images cannot be told."
             )
         n_left = self._workspace.review.progress().n_left
-        if n_left:
-            return f"{counted(n_left, 'suspect')} still undecided; phase 2 leaves them out."
-        return ""
+        left = f"{counted(n_left, 'suspect')} still undecided; phase 2 leaves them out."
+        return " ".join([left] * bool(n_left) + [self._unreviewed_test()]).strip()
 
-
-def _no_result() -> list[Any]:
-    return [gr.Column(visible=False), figures(()), None, ""]
-
-
-def result_view(report: Mapping[str, Any]) -> list[Any]:
-    """What the tab shows of a finished phase 2, with or without test images and a baseline."""
-    test, baseline = report["test"], report["baseline"]
-    pairs = [(f"{report['n_train']:,}", "images trained on")]
-    bars = []
-    meaning = ""
-    if test:
-        pairs.insert(0, (f"{test['accuracy']:.1%}", f"of {counted(test['n'], 'test image')} right"))
-        bars.append(("curated set", test["accuracy"]))
-    if test and baseline:
-        bars.append(("given labels", baseline["accuracy"]))
-        meaning = _compared(test, baseline)
-    return [
-        gr.Column(visible=True),
-        figures(pairs),
-        gr.Plot(value=plots.accuracy_bars(bars) if bars else None, visible=bool(bars)),
-        meaning,
-    ]
-
-
-def _compared(test: dict[str, Any], baseline: dict[str, Any]) -> str:
-    """What the difference between the two accuracies comes to, in test images."""
-    n_more = round((test["accuracy"] - baseline["accuracy"]) * test["n"])
-    if n_more == 0:
-        return "The same training on the given labels does just as well."
-    noun = f"{'more' if n_more > 0 else 'fewer'} test image"
-    return (
-        f"The curated set gets **{counted(abs(n_more), noun)}** right than the "
-        f"same training on the labels as given "
-        f"({test['accuracy']:.1%} instead of {baseline['accuracy']:.1%})."
-    )
+    def _unreviewed_test(self) -> str:
+        """That nobody has looked at the labels that phase 2 is tested on; empty if somebody has."""
+        test = self._workspace.review.split_review("test")
+        if test.n_scored == 0:
+            return "The test images have no scores yet; the next phase 1 makes them reviewable."
+        if test.n_decided or not test.n_flagged:
+            return ""
+        return (
+            f"Nobody has reviewed the test labels, of which {test.n_flagged:,} are flagged: review "
+            "them first, under Filter, test images, or the accuracy is measured on doubtful labels."
+        )

@@ -19,21 +19,12 @@ import numpy as np
 from fastapi import APIRouter, Depends, Header, HTTPException, Query, Response
 from fastapi.responses import FileResponse, JSONResponse
 
+from deft_core.decisions import Decision, Note
 from deft_core.errors import CountChangedError, StoreError
 from deft_core.reasons import Evidence
-from deft_core.review import (
-    LONGEST_PAGE,
-    Agreement,
-    Confusion,
-    Counts,
-    Decision,
-    History,
-    Note,
-    QueuedSample,
-    QueuePage,
-    Review,
-)
+from deft_core.review import LONGEST_PAGE, Review
 from deft_core.selection import CLEAN_THRESHOLD
+from deft_core.shown import Agreement, Confusion, Counts, History, QueuedSample, QueuePage
 from deft_core.workspace import Workspace
 from review_ui.images import Images, SourceFile
 from review_ui.messages import (
@@ -170,14 +161,21 @@ def desk_routes(workspace: Workspace) -> APIRouter:
         return {"view": review.view(reviewer=reviewer)}
 
     @routes.put("/view")
-    def keep_view(state: ViewMessage, reviewer: Reviewer) -> dict[str, Any]:
-        review.set_view(state.model_dump(), reviewer=reviewer)
-        return {"view": state.model_dump()}
+    def keep_view(asked: ViewMessage, reviewer: Reviewer) -> Any:
+        if asked.store != workspace.store.id:
+            return JSONResponse(ANOTHER_STORE, status_code=409)
+        state = asked.model_dump(exclude={"store"})
+        review.set_view(state, reviewer=reviewer)
+        return {"view": state}
 
     @routes.post("/leases")
     def leases(asked: Release, reviewer: Reviewer) -> dict[str, int]:
         ids = None if asked.release == "all" else asked.release
         return {"n_released": review.release(ids, reviewer=reviewer)}
+
+    @routes.put("/leases")
+    def renewed_leases(reviewer: Reviewer) -> dict[str, int]:
+        return {"n_renewed": review.renew_leases(reviewer=reviewer)}
 
     @routes.put("/double")
     def double(asked: Double) -> dict[str, float]:

@@ -20,7 +20,8 @@ HEADER = """
 </header>
 """
 HEAD = "".join(
-    f'<link rel="stylesheet" href="/desk/{name}.css">' for name in ("app", "desk", "grid", "plots")
+    f'<link rel="stylesheet" href="/desk/{name}.css">'
+    for name in ("app", "desk", "card", "grid", "plots", "dialogs")
 )
 
 TEAL = gr.themes.Color(

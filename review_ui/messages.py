@@ -6,16 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from deft_core.review import (
-    LONGEST_NAME,
-    LONGEST_NOTE,
-    LONGEST_PAGE,
-    LONGEST_UID_OF_MANY,
-    MOST_CELLS,
-    MOST_LABELS,
-    MOST_NAMES,
-    MOST_SAMPLE_IDS,
-)
+from deft_core.decisions import LONGEST_NAME, LONGEST_NOTE, LONGEST_UID_OF_MANY
+from deft_core.review import LONGEST_PAGE, MOST_CELLS, MOST_LABELS, MOST_NAMES, MOST_SAMPLE_IDS
 from deft_core.store import Filter, Sort
 
 LONGEST_BATCH = 1000
@@ -40,7 +32,8 @@ class Message(BaseModel):
 class FilterMessage(Message):
     """Which samples; keys that are left out or null ask for nothing."""
 
-    name: Literal["all", "suspects", "disagreements"] = "suspects"
+    name: Literal["all", "suspects", "new", "second look", "disagreements"] = "suspects"
+    split: Literal["train", "validation", "test"] | None = None
     is_flagged: bool | None = None
     is_decided: bool | None = None
     given: Labels | None = None
@@ -60,6 +53,7 @@ class FilterMessage(Message):
             **{
                 name: tuple(value) if isinstance(value, list) else value
                 for name, value in values.items()
+                if value is not None
             }
         )
 
@@ -98,8 +92,9 @@ class ViewFilterMessage(FilterMessage):
 
 
 class ViewMessage(Message):
-    """Where a reviewer is at the desk."""
+    """Where a reviewer is at the desk of the store with the id `store`."""
 
+    store: Name
     sort: SortName = "p_clean"
     seed: Number = 0
     filter: ViewFilterMessage = ViewFilterMessage()

@@ -166,9 +166,12 @@ class OverviewTab:
         ]
 
     def _start(self, source: str) -> list[Any]:
-        if not source.strip():
-            raise DataError("Which folder or CSV file?", "Type its path on this machine.")
-        self._ingestion.start(Path(source.strip()).expanduser())
+        if source.strip():
+            self._ingestion.start(Path(source.strip()).expanduser())
+        else:
+            self._ingestion.error = problem(
+                "Which folder or CSV file?", hint="Type its path on this machine."
+            )
         return self.view()
 
     def _reading_text(self) -> str:

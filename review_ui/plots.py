@@ -9,21 +9,22 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from deft_core.run_folder import Progress
+from deft_core.selection import CLEAN_THRESHOLD
 
 FLAGGED = "#d97706"
 CLEAN = "#0d9488"
 MUTED = "#94a3b8"
-INK = "#64748b"
+LINE = "#7c8796"
 GRID = "rgba(128, 138, 150, 0.22)"
 FONT = "IBM Plex Sans, system-ui, sans-serif"
 N_BINS = 40
 
 
 def clean_probability_histogram(p_clean: NDArray[np.float32]) -> go.Figure:
-    """How many samples have which clean probability, flagged ones (at most 0.5) set apart."""
+    """How many samples have which clean probability, flagged ones set apart."""
     edges = np.linspace(0.0, 1.0, N_BINS + 1)
     centres = (edges[:-1] + edges[1:]) / 2
-    is_clean = p_clean > 0.5
+    is_clean = p_clean > CLEAN_THRESHOLD
     figure = _figure(x_title="clean probability", y_title="images")
     for name, colour, chosen in (("flagged", FLAGGED, ~is_clean), ("believed", CLEAN, is_clean)):
         counts, _ = np.histogram(p_clean[chosen], bins=edges)
@@ -33,9 +34,10 @@ def clean_probability_histogram(p_clean: NDArray[np.float32]) -> go.Figure:
             width=1.0 / N_BINS,
             name=name,
             marker={"color": colour, "line": {"width": 0}},
-            hovertemplate="%{y} images near %{x:.2f}<extra></extra>",
+            hovertemplate="%{y} images near %{x:.0%}<extra></extra>",
         )
-    figure.update_layout(barmode="stack", xaxis_range=[0, 1])
+    figure.add_vline(x=CLEAN_THRESHOLD, line={"color": LINE, "width": 1.5, "dash": "dot"})
+    figure.update_layout(barmode="stack", xaxis={"range": [0, 1], "tickformat": ".0%"})
     return figure
 
 
@@ -79,17 +81,17 @@ def accuracy_bars(accuracies: Sequence[tuple[str, float]]) -> go.Figure:
 
 
 def _figure(*, x_title: str, y_title: str) -> go.Figure:
-    """An empty figure that reads well on a light and on a dark page."""
+    """An empty figure in the style of the desk's; the page's style sheet colours its text."""
     axis = {"gridcolor": GRID, "zeroline": False, "automargin": True}
     return go.Figure(
         layout={
             "template": "none",
             "height": 280,
-            "margin": {"l": 56, "r": 16, "t": 16, "b": 48},
+            "margin": {"l": 56, "r": 12, "t": 28, "b": 48},
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",
-            "font": {"color": INK, "size": 13, "family": FONT},
-            "legend": {"orientation": "h", "y": 1.12, "x": 0},
+            "font": {"color": LINE, "size": 13, "family": FONT},
+            "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
             "xaxis": {**axis, "title": {"text": x_title, "font": {"size": 13}}},
             "yaxis": {**axis, "title": {"text": y_title, "font": {"size": 13}}},
         }

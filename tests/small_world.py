@@ -89,6 +89,49 @@ def make_store(
     return store
 
 
+def standing_labels(store: Store) -> np.ndarray:
+    """The reviewed label of each sample where it has one, else the given one."""
+    samples = store.samples()
+    final = selection.curated_set(samples).final_label
+    return np.where(final == selection.NO_LABEL, samples["given_label"].to_numpy(), final)
+
+
+def add_predictions(
+    store: Store,
+    predicted: Sequence[int],
+    p_predicted: Sequence[float],
+    *,
+    run_id: str = "phase2-002",
+    round: int = 1,
+) -> None:
+    """What a classifier predicts for samples 0, 1, 2 ..., as an imported phase 2; all that is left
+    goes to the label with which the sample stands."""
+    n = len(predicted)
+    labels, chosen = standing_labels(store)[:n], np.array(predicted)
+    p = np.array(p_predicted, dtype=np.float32)
+    p_given = np.where(chosen == labels, p, 1 - p)
+    predictions = pa.table(
+        {
+            "sample_id": pa.array(range(n), pa.int32()),
+            "scored_label": pa.array(labels, pa.int32()),
+            "predicted_label": pa.array(chosen, pa.int32()),
+            "p_predicted": p,
+            "p_given": p_given,
+            "margin": 2 * p_given - 1,
+            "is_sure": selection.is_sure(p),
+        }
+    )
+    store.add_run(
+        run_id,
+        kind="phase2",
+        round=round,
+        imported_at=NOW,
+        settings={},
+        report={},
+        predictions=predictions,
+    )
+
+
 def add_scores(
     store: Store,
     p_clean: Sequence[float],
@@ -100,12 +143,13 @@ def add_scores(
 ) -> None:
     """Scores of samples 0, 1, 2 ... as an imported phase 1."""
     n = len(p_clean)
-    given = store.samples()["given_label"].to_numpy()[:n]
-    chosen = np.array(predicted) if predicted is not None else given
-    suggested = selection.suggested_labels(chosen, given=given)
+    labels = standing_labels(store)[:n]
+    chosen = np.array(predicted) if predicted is not None else labels
+    suggested = selection.suggested_labels(chosen, labels=labels)
     scores = pa.table(
         {
             "sample_id": pa.array(range(n), pa.int32()),
+            "scored_label": pa.array(labels, pa.int32()),
             "p_clean": pa.array(p_clean, pa.float32()),
             "pos_sim": pa.array([0.3] * n, pa.float32()),
             "neg_sim": pa.array([0.2] * n, pa.float32()),

@@ -18,8 +18,8 @@ import pytest
 
 from deft_core.__main__ import main
 from deft_core.config import Config, Phase1Config
+from deft_core.decisions import Decision
 from deft_core.errors import DataError
-from deft_core.review import Decision
 from deft_core.run_folder import RunFolder
 from deft_core.runs import CONFIGS
 from deft_core.store import Store
@@ -81,7 +81,7 @@ def test_the_whole_loop(tmp_path: Path, tiny_clip: str, capsys: pytest.CaptureFi
     before = fingerprint(source)
     taken = run_json(capsys, "ingest", source, *in_workspace)
     detected = run_json(capsys, "phase1", *in_workspace, *model, "--vpt-tokens", "2")
-    adapted = run_json(capsys, "phase2", *in_workspace, *model, "--no-has-baseline")
+    adapted = run_json(capsys, "phase2", *in_workspace, *model, "--compares-with", "none")
     written = run_json(capsys, "export", *in_workspace, "--to", tmp_path / "labels.csv")
     status = run_json(capsys, "status", *in_workspace)
 
@@ -91,8 +91,8 @@ def test_the_whole_loop(tmp_path: Path, tiny_clip: str, capsys: pytest.CaptureFi
     assert detected["report"]["n_scored"] == 24
     assert detected["settings"]["vpt_tokens"] == 2
     assert adapted["run_id"] == "phase2-002"
-    assert adapted["report"]["test"]["n"] == 8
-    assert adapted["report"]["baseline"] is None
+    (evaluation,) = adapted["report"]["evaluation"]
+    assert (evaluation["trained_on"], evaluation["test"]["n"]) == ("curated", 8)
     with (tmp_path / "labels.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == written["n_samples"] == 32
     assert status["dataset"]["n_samples"] == 32
@@ -200,7 +200,7 @@ def test_a_run_folder_is_worked_through_here(
     assert folder.read_table("scores.parquet").num_rows == 4
 
 
-def test_several_processes_come_to_the_scores_of_one(
+def test_several_processes_come_to_the_results_of_one(
     tmp_path: Path, tiny_clip: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = write_class_folders(tmp_path / "pets", n=6)
@@ -221,6 +221,20 @@ def test_several_processes_come_to_the_scores_of_one(
     for name in ("p_clean", "pos_sim", "neg_sim", "margin", "mean_gap", "mean_margin"):
         assert mine[name].to_pylist() == pytest.approx(other[name].to_pylist(), abs=1e-4)
     assert two.read_json("report.json")["n_scored"] == 12
+
+    adapting = ("--image-side", "all", "--learning-rate", "0.01", "--patience", "3")
+    for n_processes in ("1", "2"):
+        in_workspace = ("--workspace", tmp_path / "ws", "--n-processes", n_processes)
+        options = (*model, *adapting, "--validation-share", "0.3")
+        assert run_json(capsys, "phase2", *in_workspace, *options)["state"] == "done"
+
+    one, two = (
+        RunFolder(tmp_path / "ws" / "runs" / run_id) for run_id in ("phase2-003", "phase2-004")
+    )
+    mine, other = two.read_table("predictions.parquet"), one.read_table("predictions.parquet")
+    assert mine["sample_id"].equals(other["sample_id"])
+    for name in ("p_predicted", "p_given", "margin"):
+        assert mine[name].to_pylist() == pytest.approx(other[name].to_pylist(), abs=1e-4)
 
 
 def test_resume__goes_on_when_what_was_wrong_is_mended(

@@ -17,7 +17,7 @@ from deft_core.config import IMAGE_SIDES, Phase1Config
 from deft_core.detector import Detector, PromptsAlone
 from deft_core.errors import ConfigError
 from deft_core.loading import Batch
-from deft_core.phase1 import DRAWS, DualPromptObjective
+from deft_core.phase1 import DRAWS, DualPromptObjective, Standing
 from deft_core.training import Engine
 from tests.tiny_clip import write_tiny_clip
 
@@ -72,6 +72,11 @@ def learned(detector: Detector) -> dict[str, nn.Parameter]:
 # --- one step of training
 
 
+def undecided(labels: Tensor) -> Standing:
+    is_confirmed = torch.zeros_like(labels, dtype=torch.bool)
+    return Standing(labels=labels, is_confirmed=is_confirmed, trained_rows=np.arange(len(labels)))
+
+
 def step(
     detector: Detector,
     images: Tensor,
@@ -84,7 +89,9 @@ def step(
     """The loss of one batch and its gradients, as a training finds them."""
     detector.zero_grad(set_to_none=True)
     engine = Engine(settings)
-    objective = DualPromptObjective(detector, detector, given, engine=engine, settings=settings)
+    objective = DualPromptObjective(
+        detector, detector, undecided(given), engine=engine, settings=settings
+    )
     objective.begin_epoch(epoch)
     objective.begin_batch()
     n = len(given)
@@ -216,7 +223,7 @@ def test_wrong_classes_are_other_classes_each_as_often(model: clip.Clip) -> None
     given = torch.arange(3).repeat(1000)
     detector = build(model, settings)
     objective = DualPromptObjective(
-        detector, detector, given, engine=Engine(settings), settings=settings
+        detector, detector, undecided(given), engine=Engine(settings), settings=settings
     )
 
     draws = []
@@ -238,7 +245,7 @@ def test_the_trace_is_the_gap_and_the_margin_of_each_sample(
     settings = configure()
     detector = build(model, settings)
     objective = DualPromptObjective(
-        detector, detector, GIVEN, engine=Engine(settings), settings=settings
+        detector, detector, undecided(GIVEN), engine=Engine(settings), settings=settings
     )
     objective.begin_epoch(EPOCH)
     objective.begin_batch()

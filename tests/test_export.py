@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given as cases
 from hypothesis import strategies as st
 
+from deft_core.decisions import Decision, Note
 from deft_core.errors import ExportError
 from deft_core.export import CSV_COLUMNS, FORMATS, export, folder_name
 from deft_core.ingest import read_source
-from deft_core.review import Decision, Review
+from deft_core.review import Review
 from deft_core.store import Store, utc_now
 from tests.small_world import Clock, add_scores, fingerprint, write_class_folders, write_image
 
@@ -29,26 +30,33 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(root: Path) -> Iterator[Store]:
-    """Sample 0 relabelled to class 1, 1 undecided and flagged, 2 undecided and clean, 3 both."""
-    ingested = read_source(root)
-    with Store(":memory:") as opened:
-        opened.add_dataset(
-            root,
-            class_names=ingested.class_names,
-            samples=ingested.samples,
-            report={},
-            ingested_at=utc_now(),
-        )
+    """Sample 0 relabelled to class 1 and noted, 1 undecided and flagged, 2 undecided, 3 both."""
+    with ingested(root) as opened:
         add_scores(opened, [0.25, 0.125, 0.875, 0.5], predicted=[1, 1, 1, 0])
         review = Review(opened, clock=Clock())
         review.decide(
             [
                 Decision(uid="a", group="a", sample_id=0, verdict="relabel", label=1),
                 Decision(uid="b", group="b", sample_id=3, verdict="both"),
+                Note(uid="n", group="n", sample_id=0, note="red, not blue"),
             ],
             reviewer="ann",
         )
         yield opened
+
+
+def ingested(root: Path) -> Store:
+    """A store with the data set at `root`."""
+    source = read_source(root)
+    store = Store(":memory:")
+    store.add_dataset(
+        root,
+        class_names=source.class_names,
+        samples=source.samples,
+        report={},
+        ingested_at=utc_now(),
+    )
+    return store
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -80,6 +88,7 @@ def test_csv__every_sample_with_its_provenance(store: Store, root: Path, tmp_pat
         "given_label": NAMES[0],
         "reviewed_label": NAMES[1],
         "verdict": "relabel",
+        "other_label": "",
         "p_clean": "0.25",
         "suggested_label": NAMES[1],
         "is_clean": "false",
@@ -88,12 +97,23 @@ def test_csv__every_sample_with_its_provenance(store: Store, root: Path, tmp_pat
         "reviewer": "ann",
         "decided_at": "2026-01-02T03:04:06+00:00",
         "round": "1",
+        "note": "red, not blue",
         "sha256": store.sample(0).sha256,
     }
     chosen = [(row["final_label"], row["in_curated_set"], row["verdict"]) for row in rows[1:]]
     assert chosen == [(NAMES[0], "false", ""), (NAMES[1], "true", ""), ("", "false", "both")]
+    assert [row["other_label"] for row in rows] == ["", "", "", NAMES[0]]
     assert (exported.n_samples, exported.n_curated, exported.n_relabelled) == (4, 2, 1)
     assert fingerprint(root) == before
+
+
+def test_csv__both_names_the_label_that_was_suggested_then(store: Store, tmp_path: Path) -> None:
+    add_scores(store, [0.25, 0.125, 0.875, 0.5], run_id="phase1-002", round=2)
+
+    rows = rows_of(export(store, format="csv", to=tmp_path / "labels.csv").path)
+
+    assert (rows[3]["verdict"], rows[3]["given_label"]) == ("both", NAMES[1])
+    assert (rows[3]["suggested_label"], rows[3]["other_label"]) == ("", NAMES[0])
 
 
 def test_csv__can_be_ingested_again(store: Store, root: Path, tmp_path: Path) -> None:
@@ -118,15 +138,7 @@ def test_csv__refuses_to_overwrite_unless_forced(store: Store, tmp_path: Path) -
 
 
 def test_csv__of_a_workspace_without_scores(root: Path, tmp_path: Path) -> None:
-    ingested = read_source(root)
-    with Store(":memory:") as store:
-        store.add_dataset(
-            root,
-            class_names=ingested.class_names,
-            samples=ingested.samples,
-            report={},
-            ingested_at=utc_now(),
-        )
+    with ingested(root) as store:
         export(store, format="csv", to=tmp_path / "labels.csv")
 
         with pytest.raises(ExportError, match="no curated set before phase 1"):
@@ -141,15 +153,7 @@ def test_csv__only_training_samples_are_in_the_curated_set(tmp_path: Path) -> No
     root = tmp_path / "data"
     for number, split in enumerate(("train", "validation", "test")):
         write_class_folders(root / split, names=("cat", f"dog {number}"), n=1)
-    ingested = read_source(root)
-    with Store(":memory:") as store:
-        store.add_dataset(
-            root,
-            class_names=ingested.class_names,
-            samples=ingested.samples,
-            report={},
-            ingested_at=utc_now(),
-        )
+    with ingested(root) as store:
         add_scores(store, [0.875] * 6)
         Review(store).decide([Decision(uid="a", group="a", sample_id=0, verdict="exclude")])
 
@@ -213,15 +217,7 @@ def test_folders__three_files_of_one_name_and_content(tmp_path: Path) -> None:
     for place in ("cat/a", "cat/b"):
         (root / place).mkdir()
         (root / place / "0.PNG").write_bytes(image)
-    ingested = read_source(root)
-    with Store(":memory:") as store:
-        store.add_dataset(
-            root,
-            class_names=ingested.class_names,
-            samples=ingested.samples,
-            report={},
-            ingested_at=utc_now(),
-        )
+    with ingested(root) as store:
         add_scores(store, [0.875] * 6)
 
         assert export(store, format="folders", to=tmp_path / "out").n_samples == 6

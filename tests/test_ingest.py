@@ -448,3 +448,30 @@ def test_refuses_classes_that_are_declared_twice(tmp_path: Path) -> None:
     (root / "classes.txt").write_text("cat\ndog\ncat\n")
 
     assert refused(root).message.endswith('names the class "cat" 2 times.')
+
+
+def test_a_table_may_lie_apart_from_its_images(tmp_path: Path) -> None:
+    root = write_class_folders(tmp_path / "data", names=("cat", "dog"), n=1)
+    table = tmp_path / "tables" / "mine.csv"
+    table.parent.mkdir()
+    table.write_text("file_name,label\ncat/0.png,dog\ndog/0.png,cat\n", encoding="utf-8")
+    (table.parent / "classes.txt").write_text("dog\ncat\n", encoding="utf-8")
+
+    ingested = read_source(table, root=root)
+
+    assert ingested.root == root.resolve()
+    assert ingested.class_names == ("dog", "cat")
+    assert ingested.samples["file_name"].to_pylist() == ["cat/0.png", "dog/0.png"]
+    assert ingested.samples["given_label"].to_pylist() == [0, 1]
+
+
+@pytest.mark.parametrize("source", ["data", "data/labels.csv"])
+def test_a_root_goes_with_a_table_and_must_be_there(tmp_path: Path, source: str) -> None:
+    root = write_class_folders(tmp_path / "data", names=("cat", "dog"), n=1)
+    (root / "labels.csv").write_text("file_name,label\ncat/0.png,dog\n", encoding="utf-8")
+    wrong = root if source == "data" else tmp_path / "nowhere"
+
+    with pytest.raises(DataError, match="cannot start from") as caught:
+        read_source(tmp_path / source, root=wrong)
+
+    assert "goes with a CSV file" in caught.value.hint

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from deft_core.errors import StoreError
@@ -165,6 +166,55 @@ def test_verify_counts_what_the_log_contradicts_and_repairs_it(path: Path) -> No
         assert not found.is_sound
         store.log.rebuild()
         assert set(store.verify().differences.values()) == {0}
+
+
+# --- many writers
+
+
+def test_writers_at_the_same_time_share_a_line_and_a_bad_one_fails_alone(path: Path) -> None:
+    n_writers, n_each = 8, 25
+
+    with Store(path) as store, ThreadPoolExecutor(n_writers) as pool:
+        store.reviewers.set_double_share(1)
+
+        def write(writer: int) -> None:
+            for i in range(n_each):
+                row = (f"{writer}-{i}", f"{writer}-{i}", i % 3, "keep", None)
+                decide(store, row, reviewer=f"reviewer {writer}")
+
+        def write_badly(_: int) -> None:
+            with pytest.raises(StoreError, match="No sample with id 99"):
+                decide(store, ("bad", "bad", 99, "keep", None))
+
+        writes = [pool.submit(write, writer) for writer in range(n_writers)]
+        refusals = [pool.submit(write_badly, i) for i in range(n_writers)]
+        for one in writes + refusals:
+            one.result()
+        log = store.log.events()
+        assert store.verify().is_sound
+
+    later = log.filter(pa.compute.greater(log["seq"], 4)).to_pylist()
+    for writer in range(n_writers):
+        own = [row["uid"] for row in later if row["reviewer"] == f"reviewer {writer}"]
+        assert own == [f"{writer}-{i}" for i in range(n_each)]
+    assert len(later) == n_writers * n_each
+    assert len(lines(path)) < n_writers * n_each
+
+
+def test_of_decisions_at_the_same_time_the_second_one_alone_is_blind(tmp_path: Path) -> None:
+    with make_store([0], path=tmp_path / "store.duckdb") as store, ThreadPoolExecutor(8) as pool:
+        add_scores(store, [0.1])
+        store.reviewers.set_double_share(1)
+        writes = [
+            pool.submit(decide, store, (f"{i}", f"{i}", 0, "keep", None), reviewer=f"reviewer {i}")
+            for i in range(8)
+        ]
+        for one in writes:
+            one.result()
+
+        blind = [row["is_blind"] for row in store.log.history(0).to_pylist()]
+
+    assert blind == [False, True, *[False] * 6]
 
 
 # --- copies

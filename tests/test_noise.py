@@ -88,6 +88,39 @@ def test_instance_noise_sends_alike_samples_the_same_way():
     assert favourite > 0.6 * is_noisy.sum()
 
 
+def add(mode: str, labels: np.ndarray, pixels: np.ndarray, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return noise.add_noise(labels, 4, mode=mode, ratio=0.4, pixels=pixels, rng=rng)[0]
+
+
+def test_every_kind_of_noise_has_a_name():
+    labels, pixels = some_labels(400, 4, 0), np.random.default_rng(1).uniform(0, 255, (400, 6))
+    by_name = {mode: add(mode, labels, pixels) for mode in noise.MODES}
+    fresh = [np.random.default_rng(0) for _ in range(5)]
+    expected = {
+        "sym": noise.symmetric(labels, 4, 0.4, fresh[0]),
+        "sym-all": noise.symmetric(labels, 4, 0.4, fresh[1], include_true=True),
+        "pair": noise.pair(labels, 4, 0.4, fresh[2]),
+        "idn": noise.instance_dependent(noise.normalised(pixels), labels, 4, 0.4, fresh[3]),
+        "idn-raw": noise.instance_dependent(pixels, labels, 4, 0.4, fresh[4]),
+    }
+    assert by_name.keys() == expected.keys()
+    for mode, (labels_expected, _) in expected.items():
+        np.testing.assert_array_equal(by_name[mode], labels_expected)
+
+
+def test_brightness_and_contrast_count_for_raw_pixels_alone():
+    labels, pixels = some_labels(400, 4, 0), np.random.default_rng(1).uniform(0, 90, (400, 6))
+    brighter = 1.5 * pixels + np.linspace(0, 100, 400)[:, None]
+    assert (add("idn", labels, brighter) == add("idn", labels, pixels)).all()
+    assert (add("idn-raw", labels, brighter) != add("idn-raw", labels, pixels)).any()
+
+
+def test_an_unknown_kind_of_noise_is_refused():
+    with pytest.raises(ValueError, match='"asym" is not one of sym, '):
+        add("asym", some_labels(4, 4, 0), np.ones((4, 2)))
+
+
 def test_a_ratio_of_zero_changes_nothing():
     labels, features = some_labels(200, 5, 0), np.ones((200, 3))
     for noisy, is_noisy in (

@@ -15,8 +15,10 @@ from hypothesis import given as cases
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from deft_core.decisions import Decision, Note
 from deft_core.errors import CountChangedError, StoreError
-from deft_core.review import Counts, Decision, NextSteps, Note, QueuedSample, Review
+from deft_core.review import Review
+from deft_core.shown import Counts, NextSteps, QueuedSample
 from deft_core.store import SORT_NAMES, Filter, Sort, Store
 from tests.small_world import NOW, Clock, add_scores, make_store
 
@@ -56,7 +58,9 @@ def test_queue__flagged_and_undecided_most_suspect_first(review: Review) -> None
         sample_id=2,
         file_name="class 2/2.jpg",
         version="0" * 12,
+        split="train",
         given_label=2,
+        scored_label=2,
         suggested_label=0,
         p_clean=0.125,
         is_clean=False,
@@ -72,6 +76,9 @@ def test_queue__flagged_and_undecided_most_suspect_first(review: Review) -> None
         note=None,
         is_disputed=False,
         is_double=False,
+        is_new=False,
+        is_second_look=False,
+        changes=(),
     )
     assert page.samples[2].suggested_label is None
 
@@ -546,6 +553,23 @@ def test_leases__end_with_time_and_are_renewed_by_deciding(store: Store) -> None
     assert ids(review.queue(reviewer="bob", is_leased=True).samples) == [0, 3]
 
 
+def test_leases__are_renewed_by_a_sign_of_life(store: Store) -> None:
+    clock = Clock()
+    review = Review(store, clock=clock)
+    review.queue(reviewer="ann", is_leased=True)
+    clock.now += timedelta(minutes=9)
+    assert review.renew_leases(reviewer="ann") == 3
+    clock.now += timedelta(minutes=9)
+    assert review.queue(reviewer="bob", is_leased=True).samples == ()
+
+
+def test_sample__its_other_classes_leave_the_given_one_out(store: Store) -> None:
+    add_scores(store, [0.1] * 4, predicted=[2] * 4, run_id="phase1-002")
+    assert Review(store).sample(0).top_labels == (2,)
+    assert Review(store).sample(1).top_labels == (2, 0)
+    assert Review(store).sample(2).top_labels == (0,)
+
+
 def test_leases__of_many_at_once_never_overlap(tmp_path: Path) -> None:
     with make_store([0] * 200, path=tmp_path / "store.duckdb") as store:
         add_scores(store, [0.1] * 200)
@@ -669,8 +693,10 @@ def test_evidence__shows_trusted_samples_and_says_why(store: Store, review: Revi
     evidence = review.evidence(0)
 
     assert [one.sample_id for one in evidence.nearest] == [1, 3]
-    assert [one.given_label for one in evidence.given] == [0]
+    assert [one.label for one in evidence.given] == [0]
     assert [one.file_name for one in evidence.suggested] == ["class 1/1.jpg"]
+    review.decide([one(1, "relabel", 2)])
+    assert [example.label for example in review.evidence(0).suggested] == [2]
     assert evidence.sentence.endswith("1 of 2 nearest are class 1.")
     with pytest.raises(StoreError, match="No sample with id 9"):
         review.evidence(9)

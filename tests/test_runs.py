@@ -18,11 +18,13 @@ import pyarrow as pa
 import pytest
 
 from deft_core.config import Phase1Config, Phase2Config
+from deft_core.decisions import Decision
 from deft_core.errors import RunError
-from deft_core.review import Decision, Review
+from deft_core.review import Review
 from deft_core.run_folder import Progress, RunFolder, writing_whole
 from deft_core.run_process import assist, execute
 from deft_core.runs import Runs
+from deft_core.selection import undecided
 from deft_core.store import Store
 from tests import stage_script
 from tests.small_world import NOW, fingerprint, make_store
@@ -69,7 +71,6 @@ def start(runs: Runs, script: str, *, device: str = "auto") -> str:
 def worked_through(path: Path, *, store: Store) -> RunFolder:
     """A good run that was done in this process, and that the store does not know yet."""
     columns = ["sample_id", "file_name", "split", "given_label"]
-    nothing = pa.nulls(store.samples().num_rows, pa.int32())
     folder = RunFolder.create(
         path,
         config={
@@ -82,7 +83,7 @@ def worked_through(path: Path, *, store: Store) -> RunFolder:
             "prompts": ["class 0", "class 1"],
             "settings": Phase1Config(model="good").to_json(),
         },
-        samples=store.samples().select(columns).append_column("curated_label", nothing),
+        samples=undecided(store.samples().select(columns)),
     )
     execute(folder, stage_script.stage)
     return folder
@@ -446,6 +447,54 @@ def test_a_run_can_start_beside_a_damaged_one(runs: Runs, tmp_path: Path) -> Non
     assert runs.wait(start(runs, "good")).state == "done"
 
     assert [view.state for view in runs.list()] == ["done", "damaged"]
+
+
+def predictions(**changes: list[Any]) -> pa.Table:
+    """What a classifier predicts for two of the samples."""
+    columns: dict[str, list[Any]] = {
+        "sample_id": [2, 0],
+        "predicted_label": [1, 0],
+        "p_predicted": [0.875, 0.75],
+        "p_given": [0.125, 0.75],
+        "margin": [-0.75, 0.5],
+    }
+    return pa.table({**columns, **changes})
+
+
+def test_predictions_come_in_and_say_where_the_classifier_disagrees(
+    runs: Runs, store: Store, tmp_path: Path
+) -> None:
+    worked_through(tmp_path / "phase1-001", store=store)
+    folder = worked_through(tmp_path / "phase1-002", store=store)
+    folder.write_table("predictions.parquet", predictions())
+
+    assert runs.import_finished() == ("phase1-001", "phase1-002")
+
+    review = Review(store)
+    assert "The classifier disagrees: class 0 12%, class 1 88%." in review.sample(2).changes
+    assert review.sample(0).changes == ("Flagged in round 1 too.",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"sample_id": [0, 9]}, "a sample is not one of the run's samples"),
+        ({"p_given": [None, 0.5]}, "p_given has empty values"),
+        ({"p_given": [float("nan"), 0.5]}, "a p_given is not between 0 and 1"),
+        ({"predicted_label": [0, 2]}, "a label is not one of 2 classes"),
+        ({"margin": ["a", "b"]}, "cannot be used"),
+    ],
+)
+def test_predictions_that_cannot_be_used_fail_the_run(
+    runs: Runs, store: Store, tmp_path: Path, changes: dict[str, list[Any]], problem: str
+) -> None:
+    folder = worked_through(tmp_path / "phase1-001", store=store)
+    folder.write_table("predictions.parquet", predictions(**changes))
+
+    assert runs.import_finished() == ()
+
+    assert problem in runs.view("phase1-001").error
+    assert store.runs() == []
 
 
 def test_neighbours_come_in_with_the_scores(runs: Runs, store: Store, tmp_path: Path) -> None:

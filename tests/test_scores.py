@@ -16,11 +16,11 @@ SAMPLES = pa.table({"sample_id": pa.array([10, 11, 12, 13, 14], pa.int32())})
 
 
 def columns(
-    rows: list[int], given: list[int], pos: list[list[float]], neg: list[list[float]]
+    rows: list[int], labels: list[int], pos: list[list[float]], neg: list[list[float]]
 ) -> Columns:
     return score_columns(
         np.array(rows),
-        np.array(given),
+        np.array(labels),
         p_clean=np.array(rows, np.float32) / 10,
         is_clean=np.array(rows) > 5,
         pos_sims=np.array(pos, np.float32),
@@ -73,10 +73,10 @@ def test_of_equally_near_classes_the_first_is_predicted_and_the_margin_is_zero()
     assert made["margin"].tolist() == [0.0, 0.0]
 
 
-def test_only_the_five_nearest_classes_are_kept() -> None:
+def test_only_the_six_nearest_classes_are_kept() -> None:
     made = columns([0], [6], [[0.1, 0.7, 0.3, 0.6, 0.2, 0.5, 0.4]], [[0.0] * 7])
 
-    assert made["top_labels"].tolist() == [[1, 3, 5, 6, 2]]
+    assert made["top_labels"].tolist() == [[1, 3, 5, 6, 2, 4]]
 
 
 # --- the writer

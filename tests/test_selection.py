@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 from hypothesis import given as cases
 from hypothesis import strategies as st
 
@@ -11,9 +12,30 @@ from deft_core.selection import NO_LABEL
 
 
 def test_suggested_labels__none_where_the_model_agrees() -> None:
-    suggested = selection.suggested_labels(np.array([1, 2, 0]), given=np.array([1, 0, 0]))
+    suggested = selection.suggested_labels(np.array([1, 2, 0]), labels=np.array([1, 0, 0]))
 
     assert suggested.tolist() == [NO_LABEL, 2, NO_LABEL]
+
+
+def test_is_believed__from_the_second_round_on_the_epochs_have_a_say() -> None:
+    is_clean = np.array([True, True, True, False])
+    mean_margin = np.array([0.1, -0.1, np.nan, 0.1])
+
+    first = selection.is_believed(is_clean, mean_margin=mean_margin, round=1)
+    second = selection.is_believed(is_clean, mean_margin=mean_margin, round=2)
+
+    assert first.tolist() == [True, True, True, False]
+    assert second.tolist() == [True, False, True, False]
+
+
+def test_undecided__training_samples_are_curated_with_their_given_labels() -> None:
+    samples = pa.table({"given_label": [2, 0], "split": ["train", "test"]})
+
+    told = selection.undecided(samples)
+
+    assert told["final_label"].to_pylist() == [2, 0]
+    assert told["is_reviewed"].to_pylist() == [False, False]
+    assert told["curated_label"].to_pylist() == [2, None]
 
 
 def test_queue_order__most_suspect_first_and_ties_by_id() -> None:

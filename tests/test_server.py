@@ -322,6 +322,7 @@ def test_a_queue_is_chosen_counted_and_leased(client: TestClient) -> None:
     assert [one["sample_id"] for one in held["samples"]] == [0, 1, 2]
     assert [one["sample_id"] for one in other["samples"]] == [3]
     assert other["n_leased"] == 3
+    assert client.put("/api/v1/leases").json() == {"n_renewed": 3}
     for headers, n in (({}, 3), ({"X-Reviewer": "bob"}, 1)):
         answer = client.post("/api/v1/leases", json={"release": "all"}, headers=headers)
         assert answer.json() == {"n_released": n}
@@ -329,12 +330,23 @@ def test_a_queue_is_chosen_counted_and_leased(client: TestClient) -> None:
 
 def test_the_view_survives_and_is_each_reviewers_own(client: TestClient) -> None:
     assert client.get("/api/v1/view").json() == {"view": None}
+    store = client.get("/api/v1/session").json()["store"]
     state = {"sort": "random", "seed": 7, "mode": "grid", "filter": {"given": [1]}}
-    kept = client.put("/api/v1/view", json=state).json()
+    kept = client.put("/api/v1/view", json={**state, "store": store}).json()
     assert client.get("/api/v1/view").json() == kept
     assert kept["view"]["filter"]["given"] == [1]
     assert kept["view"]["page_size"] == 24
     assert client.get("/api/v1/view", headers={"X-Reviewer": "bob"}).json() == {"view": None}
+
+
+def test_a_page_of_another_store_leaves_the_view_alone(client: TestClient) -> None:
+    before = client.get("/api/v1/view").json()
+
+    refused = client.put("/api/v1/view", json={"store": "other", "page_size": 77})
+
+    assert refused.status_code == 409
+    assert refused.json()["is_another_store"]
+    assert client.get("/api/v1/view").json() == before
 
 
 def test_double_review_is_chosen_and_its_agreement_shown(client: TestClient) -> None:

@@ -62,7 +62,8 @@ def test_duration() -> None:
 
 def test_summaries() -> None:
     scores = {"n": 400, "accuracy": 0.9125}
-    given = {"n": 400, "accuracy": 0.8}
+    curated = {"trained_on": "curated", "n_train": 1300, "test": scores}
+    given = {"trained_on": "given", "n_train": 1600, "test": {**scores, "accuracy": 0.8}}
     for kind, report, expected in [
         (
             "phase1",
@@ -77,17 +78,17 @@ def test_summaries() -> None:
         ),
         (
             "phase2",
-            {"n_train": 1300, "test": None, "baseline": None},
+            {"evaluation": [{**curated, "test": None}]},
             "trained on 1,300 curated images; there are no test images.",
         ),
         (
             "phase2",
-            {"n_train": 1300, "test": scores, "baseline": None},
+            {"evaluation": [curated]},
             "trained on 1,300 curated images, 91.2% of 400 test images are right.",
         ),
         (
             "phase2",
-            {"n_train": 1300, "test": scores, "baseline": given},
+            {"evaluation": [given, curated]},
             "trained on 1,300 curated images, 91.2% of 400 test images are right; "
             "trained on the given labels, 80.0% are.",
         ),

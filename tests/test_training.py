@@ -101,7 +101,7 @@ def train(objective: Pull, settings: TrainingConfig) -> tuple[float, list[Progre
     training, loader = begin(objective, settings), features(settings)
     reports = []
     for epoch in range(1, settings.epochs + 1):
-        reports += training.epoch(epoch, loader)
+        reports += training.epoch(epoch, loader.shuffled(epoch))
     return objective.module.weight.item(), reports
 
 
@@ -159,6 +159,21 @@ def test_momentum_and_weight_decay_by_hand() -> None:
     assert weight == pytest.approx(after_one - 0.05 * second)
 
 
+@pytest.mark.parametrize(("limit", "weight"), [(0.0, 0.45), (1.0, 0.1), (4.6, 0.45)])
+@pytest.mark.parametrize("part_size", [0, 3])
+def test_a_gradient_beyond_the_limit_is_shortened_to_it(
+    limit: float, weight: float, part_size: int
+) -> None:
+    settings = configure(
+        batch_size=N, learning_rate=0.1, epochs=1, gradient_limit=limit, part_size=part_size
+    )
+
+    found, _ = train(Pull(one_weight()), settings)
+
+    # The mean of the targets is 2.25, so the gradient of the whole batch is -4.5.
+    assert found == pytest.approx(weight, rel=1e-5)
+
+
 @pytest.mark.parametrize("part_size", [1, 3, 5, 100])
 def test_working_in_parts_learns_the_same(part_size: int) -> None:
     whole, _ = train(Pull(one_weight()), configure(epochs=3, learning_rate=0.1))
@@ -204,7 +219,7 @@ def train_on_images(root: Path, *, learning_rate: float = 0.1) -> float:
         seed=settings.seed,
         device=CPU,
     )
-    list(begin(objective, settings).epoch(1, loader))
+    list(begin(objective, settings).epoch(1, loader.shuffled(1)))
     return objective.module.weight.item()
 
 
@@ -269,14 +284,14 @@ def test_a_restored_training_goes_on_exactly() -> None:
     loader = features(settings)
     first = begin(Pull(one_weight()), settings)
     for epoch in (1, 2):
-        list(first.epoch(epoch, loader))
+        list(first.epoch(epoch, loader.shuffled(epoch)))
     state = first.state()
 
     objective = Pull(one_weight())
     second = begin(objective, settings)
     second.restore(state)
     for epoch in (3, 4):
-        list(second.epoch(epoch, loader))
+        list(second.epoch(epoch, loader.shuffled(epoch)))
 
     assert objective.module.weight.item() == expected
 
@@ -285,11 +300,11 @@ def test_the_state_knows_what_the_memory_holds() -> None:
     settings = configure(epochs=1, batch_size=8)
     meter = Meter(N)
     first = begin(OutOfMemory(one_weight(), n_held=2), settings)
-    list(first.epoch(1, features(settings)))
+    list(first.epoch(1, features(settings).shuffled(1)))
 
     second = begin(OutOfMemory(one_weight(), n_held=2), settings, meter=meter)
     second.restore(first.state())
-    list(second.epoch(1, features(settings)))
+    list(second.epoch(1, features(settings).shuffled(1)))
 
     assert second.state()["part_size"] == 2
     assert meter.note == ""

@@ -18,8 +18,9 @@ import pyarrow as pa
 from PIL import Image
 
 from deft_core import selection
+from deft_core.decisions import Decision
 from deft_core.ingest import SAMPLE_SCHEMA, read_source
-from deft_core.review import Decision, Review
+from deft_core.review import Review
 from deft_core.store import Store
 
 N_CLASSES = 100

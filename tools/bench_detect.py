@@ -8,22 +8,21 @@ Without --data a demo set is drawn for each noise and seed; FOLDER is a data set
 AUROC and average precision of its score as a detector of wrong labels, and how often its suggested
 label is the true one on wrong samples. `DeFT` is the paper's clean probability of the last state;
 `mean gap` and `mean margin` average pos_y - neg_y and the margin of the positive prompts over the
-epochs of the same run; `fast` trains the prompts alone. Zero-shot means the prompts "a photo of a"
-and "a drawing of a" without training.
+epochs of the same run; `fast` trains the prompts alone, with the preset demo-fast. Zero-shot means
+the prompts "a photo of a" and "a drawing of a" without training.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import json
 import platform
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pyarrow.compute as pc
@@ -34,16 +33,20 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from deft_core import phase1
 from deft_core.config import Phase1Config
 from deft_core.demo import write_demo
+from deft_core.errors import DataError
 from deft_core.ingest import Ingested, read_source
 from deft_core.loading import n_cores
+from deft_core.noise import MODES
 from deft_core.prompts import default_prompt
 from deft_core.run_folder import RunFolder
 from tools import baselines
 from tools.baselines import Detected
+from tools.bench_runs import new_run, parse_changes, parse_noise, showing_errors
 
 COLUMNS = ("precision", "recall", "F1", "AUROC", "AP", "suggestion", "seconds")
 TEMPLATES = ("a photo of a {}.", "a drawing of a {}.")
 EPOCHS_OF_SMALL_LOSS = 2
+TRUTH_HINT = "Expected one line for each training image with the columns file_name and true_label."
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,13 @@ class Benchmark:
 
 
 def main() -> None:
-    arguments = parse_arguments()
-    changes = parse_changes(arguments.settings)
+    with showing_errors():
+        print_table(parse_arguments())
+
+
+def print_table(arguments: argparse.Namespace) -> None:
+    """Prints the figures of every detector as they come."""
+    changes = parse_changes(arguments.settings, Phase1Config)
     print(f"# {platform.processor() or platform.machine()}, {n_cores()} cores, {describe_gpu()}")
     print(f"{'noise':>10}{'seed':>6}  {'detector':<20}", *(f"{name:>11}" for name in COLUMNS))
     for seed in arguments.seeds:
@@ -83,19 +91,44 @@ def describe_gpu() -> str:
 
 
 def read_benchmark(noise: str | Path, *, seed: int, scratch: Path) -> Benchmark:
-    """The data set in a folder, or a new demo set with noise such as "sym:0.2"."""
-    root = noise
+    """The data set in a folder, or a new demo set with noise such as "sym:0.2".
+
+    DataError when its truth is not known, or no label is wrong.
+    """
+    root = scratch / "demo"
     if isinstance(noise, str):
-        mode, ratio = noise.split(":")
-        root = scratch / "demo"
-        write_demo(root, seed=seed, n_test=0, noise_mode=mode, noise_ratio=float(ratio))
-    data = read_source(Path(root))
+        mode, ratio = parse_noise(noise)
+        write_demo(root, seed=seed, n_test=0, noise_mode=mode, noise_ratio=ratio)
+    else:
+        root = noise
+    data = read_source(root)
     is_train = pc.equal(data.samples["split"], "train")
     data = replace(data, samples=data.samples.filter(is_train))
-    with (data.root / "truth.csv").open(newline="", encoding="utf-8") as file:
-        names = {row["file_name"]: row["true_label"] for row in csv.DictReader(file)}
-    true = [data.class_names.index(names[one]) for one in data.samples["file_name"].to_pylist()]
-    return Benchmark(str(noise).rpartition("/")[2], data, np.array(true))
+    benchmark = Benchmark(str(noise).rpartition("/")[2], data, read_truth(data))
+    if (benchmark.given == benchmark.true).all():
+        raise DataError(
+            f"No label of {benchmark.name} is wrong: there is nothing to detect.",
+            "Choose a ratio above 0, or a data set with wrong labels.",
+        )
+    return benchmark
+
+
+def read_truth(data: Ingested) -> np.ndarray:
+    """The true label of each sample from the data set's truth.csv."""
+    path = data.root / "truth.csv"
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            names = {row["file_name"]: row["true_label"] for row in csv.DictReader(file)}
+    except FileNotFoundError as error:
+        raise DataError(f"{data.root} has no truth.csv.", TRUTH_HINT) from error
+    except KeyError as error:
+        raise DataError(f"{path} has no column {error}.", TRUTH_HINT) from error
+    label_of = {name: label for label, name in enumerate(data.class_names)}
+    files = data.samples["file_name"].to_pylist()
+    unknown = [one for one in files if names.get(one) not in label_of]
+    if unknown:
+        raise DataError(f"{path} names no class of {unknown[0]} that exists.", TRUTH_HINT)
+    return np.array([label_of[names[one]] for one in files])
 
 
 def detect(
@@ -117,7 +150,8 @@ def detect(
         score = scores[column].to_numpy()
         yield name, Detected(score, score > threshold, predicted), seconds
 
-    run, seconds = work(benchmark, replace(settings, image_side="none"), scratch)
+    fast = Phase1Config.from_preset("demo-fast", seed=seed, **changes)
+    run, seconds = work(benchmark, replace(fast, image_side="none"), scratch)
     scores = run.read_table("scores.parquet")
     score, predicted = scores["p_clean"].to_numpy(), scores["predicted_label"].to_numpy()
     yield "DeFT fast", Detected(score, score > 0.5, predicted), seconds
@@ -136,18 +170,13 @@ def detect(
 
 def work(benchmark: Benchmark, settings: Phase1Config, scratch: Path) -> tuple[RunFolder, float]:
     """A finished phase 1 on the benchmark's samples, and its seconds."""
-    config = {
-        "kind": "phase1",
-        "round": 1,
-        "created_at": datetime.now(UTC).isoformat(),
-        "root": str(benchmark.data.root),
-        "cache": str(scratch / "cache"),
-        "class_names": list(benchmark.data.class_names),
-        "prompts": list(map(default_prompt, benchmark.data.class_names)),
-        "settings": settings.to_json(),
-    }
-    path = Path(tempfile.mkdtemp(dir=scratch)) / "run"
-    run = RunFolder.create(path, config=config, samples=benchmark.data.samples)
+    run = new_run(
+        scratch / f"run-{uuid4().hex}",
+        settings,
+        root=benchmark.data.root,
+        class_names=benchmark.data.class_names,
+        samples=benchmark.data.samples,
+    )
     started = time.monotonic()
     for _ in phase1.run(run):
         pass
@@ -193,23 +222,13 @@ def measure(detected: Detected, benchmark: Benchmark) -> tuple[float, ...]:
     )
 
 
-def parse_changes(pairs: list[str]) -> dict[str, object]:
-    """`name=value` pairs; what is not a text setting is read as JSON."""
-    defaults = Phase1Config().to_json()
-    split = (pair.split("=", 1) for pair in pairs)
-    return {
-        name: value if isinstance(defaults.get(name, ""), str) else json.loads(value)
-        for name, value in split
-    }
-
-
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument(
-        "--noise", nargs="+", default=["sym:0.2"], metavar="MODE:RATIO", help="sym, pair or idn"
+        "--noise", nargs="+", default=["sym:0.2"], metavar="MODE:RATIO", help=", ".join(MODES)
     )
     parser.add_argument("--data", type=Path, help="a data set with a truth.csv")
     parser.add_argument(

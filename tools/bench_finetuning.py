@@ -11,17 +11,14 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
-
-import pyarrow as pa
+from typing import Any
 
 from deft_core import phase2
 from deft_core.config import Phase2Config
 from deft_core.demo import write_demo
 from deft_core.ingest import Ingested, read_source
-from deft_core.prompts import default_prompt
-from deft_core.run_folder import RunFolder
+from tools.bench_runs import new_run, parse_noise, showing_errors
 
 WAYS = {
     "full, linear head": {"image_side": "all", "head": "linear", "learning_rate": 0.004},
@@ -32,42 +29,38 @@ WAYS = {
 
 
 def main() -> None:
-    arguments = parse_arguments()
+    with showing_errors():
+        print_table(parse_arguments())
+
+
+def print_table(arguments: argparse.Namespace) -> None:
+    """Prints the figures of every way of fine-tuning as they come."""
     print(f"{'noise':>10}{'seed':>6}  {'fine-tuning':<22}{'accuracy':>10}{'macro F1':>10}")
     for noise in arguments.noise:
         for seed in arguments.seeds:
             with tempfile.TemporaryDirectory() as scratch:
-                mode, ratio = noise.split(":")
+                mode, ratio = parse_noise(noise)
                 demo = Path(scratch) / "demo"
-                write_demo(demo, seed=seed, noise_mode=mode, noise_ratio=float(ratio))
+                write_demo(demo, seed=seed, noise_mode=mode, noise_ratio=ratio)
                 data = read_source(demo)
                 for way, changes in WAYS.items():
                     settings = Phase2Config.from_preset(
-                        "demo", seed=seed, vpt_tokens=4, has_baseline=False, **changes
+                        "demo", seed=seed, vpt_tokens=4, compares_with="none", **changes
                     )
                     test = work(data, settings, Path(scratch) / way)
                     figures = f"{test['accuracy']:>10.3f}{test['macro_f1']:>10.3f}"
                     print(f"{noise:>10}{seed:>6}  {way:<22}{figures}", flush=True)
 
 
-def work(data: Ingested, settings: Phase2Config, path: Path) -> dict[str, float]:
+def work(data: Ingested, settings: Phase2Config, path: Path) -> dict[str, Any]:
     """The test of a phase 2 that believes every given label."""
-    config = {
-        "kind": "phase2",
-        "round": 1,
-        "created_at": datetime.now(UTC).isoformat(),
-        "root": str(data.root),
-        "cache": str(path.parent / "cache"),
-        "class_names": list(data.class_names),
-        "prompts": list(map(default_prompt, data.class_names)),
-        "settings": settings.to_json(),
-    }
-    labels = data.samples["given_label"].cast(pa.int32())
-    samples = data.samples.append_column("curated_label", labels)
-    run = RunFolder.create(path, config=config, samples=samples)
+    run = new_run(
+        path, settings, root=data.root, class_names=data.class_names, samples=data.samples
+    )
     for _ in phase2.run(run):
         pass
-    return run.read_json("report.json")["test"]
+    (entry,) = run.read_json("report.json")["evaluation"]
+    return entry["test"]
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -16,17 +16,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
-import torch
 
 from deft_core import phase1
 from deft_core.config import Phase1Config
 from deft_core.demo import CLASS_NAMES, write_demo
 from deft_core.run_folder import RunFolder
 from deft_core.training import Engine, Meter, open_images
+from tools.bench_runs import new_run
 
 N_PICTURES = 64
 
@@ -53,8 +52,8 @@ def score(n: int) -> dict[str, float]:
         detector = phase1.build_detector(settings, CLASS_NAMES).to(engine.device)
         size = detector.clip.image_size
         images = open_images(folder, samples, image_size=size, engine=engine, settings=settings)
-        given = torch.from_numpy(samples["given_label"].to_numpy()).long().to(engine.device)
-        detection = phase1.Detection(detector, given, engine=engine, settings=settings)
+        standing = phase1.Standing.of(samples, device=engine.device)
+        detection = phase1.Detection(detector, standing, engine=engine, settings=settings)
         started = time.monotonic()
         for _ in detection.score(images, folder, meter=Meter(n)):
             pass
@@ -75,16 +74,6 @@ def linked_run(scratch: Path, *, n: int) -> RunFolder:
     links.mkdir()
     for i in range(n):
         (links / f"{i}.jpg").symlink_to(pictures[i % len(pictures)])
-    config = {
-        "kind": "phase1",
-        "round": 1,
-        "created_at": datetime.now(UTC).isoformat(),
-        "root": str(links),
-        "cache": str(scratch / "cache"),
-        "class_names": list(CLASS_NAMES),
-        "prompts": list(CLASS_NAMES),
-        "settings": Phase1Config.from_preset("demo", keeps_squares=False).to_json(),
-    }
     samples = pa.table(
         {
             "sample_id": pa.array(range(n), pa.int32()),
@@ -94,7 +83,8 @@ def linked_run(scratch: Path, *, n: int) -> RunFolder:
             "given_label": pa.array([i % len(CLASS_NAMES) for i in range(n)], pa.int32()),
         }
     )
-    return RunFolder.create(scratch / "run", config=config, samples=samples)
+    settings = Phase1Config.from_preset("demo", keeps_squares=False)
+    return new_run(scratch / "run", settings, root=links, class_names=CLASS_NAMES, samples=samples)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import open_clip
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ from deft_core import clip
 from deft_core.config import DEMO_MODEL, Phase1Config
 from deft_core.detector import Detector
 from deft_core.loading import Batch, n_cores
-from deft_core.phase1 import DualPromptObjective
+from deft_core.phase1 import DualPromptObjective, Standing
 from deft_core.training import Engine, Meter, Training
 
 VARIANTS = ("ours, training", "longhand, training", "ours, scoring", "encode_image")
@@ -135,7 +136,11 @@ def our_training(work: Workload) -> Callable[[], None]:
     objective = DualPromptObjective(
         detector,
         work.engine.prepare(detector),
-        work.given,
+        Standing(
+            labels=work.given,
+            is_confirmed=torch.zeros_like(work.given, dtype=torch.bool),
+            trained_rows=np.arange(len(work.given)),
+        ),
         engine=work.engine,
         settings=work.settings,
     )

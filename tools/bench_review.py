@@ -157,7 +157,7 @@ def filled_workspace(folder: Path, *, n_samples: int) -> Path:
     top = np.argsort(rng.random((n_samples, 8)), axis=1)[:, :5].astype(np.int32)
     sims = rng.random((n_samples, 5), dtype=np.float32)
     p_clean = (ids / np.float32(2 * n_samples)).astype(np.float32)
-    suggested = selection.suggested_labels(top[:, 0], given=given)
+    suggested = selection.suggested_labels(top[:, 0], labels=given)
     samples = {
         "sample_id": ids,
         "file_name": [f"{i:07}.jpg" for i in ids],

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from deft_core.review import Decision, Review
+from deft_core.decisions import Decision
+from deft_core.review import Review
 from deft_core.store import Filter, Sort, Store
 from tools.bench_core import N_CLASSES, decisions, filled_store, report
 

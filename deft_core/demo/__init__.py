@@ -23,11 +23,9 @@ from deft_core.demo.painting import paint_picture
 from deft_core.errors import DeftError
 from deft_core.run_folder import writing_whole_folder
 
-__all__ = ["CLASS_NAMES", "NOISE_MODES", "DemoReport", "write_demo"]
+__all__ = ["CLASS_NAMES", "DemoReport", "write_demo"]
 
-NOISE_MODES = ("sym", "pair", "idn")
-
-_FEATURE_SIDE = 8
+_SMALL_SIDE = 8
 
 
 @dataclass(frozen=True)
@@ -63,16 +61,21 @@ def write_demo(
     n = n_train + n_test
     plan_seed, noise_seed, *page_seeds = np.random.SeedSequence(seed).spawn(2 + n)
     true, is_train = _plan(np.random.default_rng(plan_seed), n_train, n_test)
-    features = np.empty((n, _FEATURE_SIDE**2))
+    pixels = np.empty((n, _SMALL_SIDE**2))
     try:
         with writing_whole_folder(directory) as built, tempfile.TemporaryDirectory() as pages:
             for i, page_seed in enumerate(page_seeds):
-                features[i] = _draw_page(Path(pages, f"{i}.jpg"), CLASS_NAMES[true[i]], page_seed)
+                pixels[i] = _draw_page(Path(pages, f"{i}.jpg"), CLASS_NAMES[true[i]], page_seed)
                 if on_progress is not None:
                     on_progress(i + 1, n)
             given = true.copy()
-            given[is_train], is_noisy = _add_noise(
-                features[is_train], true[is_train], noise_mode, noise_ratio, noise_seed
+            given[is_train], is_noisy = noise.add_noise(
+                true[is_train],
+                len(CLASS_NAMES),
+                mode=noise_mode,
+                ratio=noise_ratio,
+                pixels=pixels[is_train],
+                rng=np.random.default_rng(noise_seed),
             )
             _arrange(Path(pages), built, given=given, true=true, is_train=is_train)
     except OSError as e:
@@ -86,9 +89,9 @@ def write_demo(
 def _check(directory: Path, seed: int, n_train: int, n_test: int, mode: str, ratio: float) -> None:
     if not 0 <= seed <= LARGEST_SEED:
         raise DeftError(f"the seed must lie between 0 and {LARGEST_SEED}, got {seed}")
-    if mode not in NOISE_MODES:
+    if mode not in noise.MODES:
         raise DeftError(
-            f'noise mode "{mode}" is not known', f"Use one of: {', '.join(NOISE_MODES)}."
+            f'noise mode "{mode}" is not known', f"Use one of: {', '.join(noise.MODES)}."
         )
     if not 0 <= ratio < 1:
         raise DeftError(
@@ -115,25 +118,14 @@ def _plan(rng: np.random.Generator, n_train: int, n_test: int) -> tuple[np.ndarr
 
 
 def _draw_page(path: Path, name: str, seed: np.random.SeedSequence) -> np.ndarray:
-    """Save one page; returns its small grey pixels, normalised, for instance-dependent noise."""
+    """Save one page; returns its small grey pixels, for instance-dependent noise."""
     rng = np.random.default_rng(seed)
     page = paint_picture(name, rng)
     quality = int(rng.integers(70, 96)) if rng.random() < 0.8 else int(rng.integers(35, 70))
     page.save(path, quality=quality)
-    side = (_FEATURE_SIDE, _FEATURE_SIDE)
-    grey = np.asarray(page.convert("L").resize(side, Image.Resampling.BOX), dtype=np.float64)
-    normalised: np.ndarray = (grey - grey.mean()) / (grey.std() + 1e-6)
-    return normalised.ravel()
-
-
-def _add_noise(
-    features: np.ndarray, true: np.ndarray, mode: str, ratio: float, seed: np.random.SeedSequence
-) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    if mode == "idn":
-        return noise.instance_dependent(features, true, len(CLASS_NAMES), ratio, rng)
-    recipe = {"sym": noise.symmetric, "pair": noise.pair}[mode]
-    return recipe(true, len(CLASS_NAMES), ratio, rng)
+    side = (_SMALL_SIDE, _SMALL_SIDE)
+    grey = page.convert("L").resize(side, Image.Resampling.BOX)
+    return np.asarray(grey, dtype=np.float64).ravel()
 
 
 def _arrange(

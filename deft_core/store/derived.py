@@ -8,8 +8,10 @@ live decision.
 
 `ended_groups` holds the undos that count; `current_decisions` and `current_notes` hold what counts
 for each sample; `queue` has one row for
-each sample that the current run scored, with all that filters and sorts ask for. They are kept in
-the transaction that appends to the log, and can be made anew at any time.
+each sample that the current run scored, with all that filters and sorts ask for: `is_new` is
+whether the previous run believed what this one flags, `agreed_label` the class that this run and
+the latest classifier agree on, `is_earlier` whether the decision is of an earlier round. They are
+kept in the transaction that appends to the log, and can be made anew at any time.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import pyarrow as pa
 
 from deft_core.store.schema import Connection
 
-VERSION = 4
+VERSION = 5
 """Of the form of the derived tables; a file with another one gets them made anew."""
 NOTHING = ""
 """What an undo or a redo names that found nothing; no event has this group or uid."""
@@ -82,14 +84,20 @@ qualify row_number() over (partition by sample_id order by seq desc) = 1
 _ONLY_TOUCHED = "and sample_id in (from touched)"
 
 _QUEUE = f"""
-select s.sample_id, c.position, c.p_clean, c.is_clean, s.given_label, c.suggested_label,
+select s.sample_id, s.split, c.position, c.p_clean, c.is_clean, s.given_label, c.suggested_label,
     coalesce(c.margin, c.pos_sim - c.predicted_pos_sim) as margin,
     lower(s.file_name) as folded_name,
     (md5_number_lower(s.sha256) % {N_DRAWS})::integer as draw,
+    coalesce(v.is_clean and not c.is_clean, false) as is_new,
+    case when p.is_sure and p.predicted_label = c.predicted_label then c.predicted_label end
+        as agreed_label,
     d.verdict, d.reviewed_label, d.reviewer, d.n_reviewers,
-    coalesce(d.is_disputed, false) as is_disputed
+    coalesce(d.is_disputed, false) as is_disputed,
+    coalesce(d.round < (select round from current_run), false) as is_earlier
 from current_scores c
 join samples s using (sample_id)
+left join previous_scores v using (sample_id)
+left join current_predictions p using (sample_id)
 left join current_decisions d using (sample_id)
 order by s.sample_id
 """
@@ -131,7 +139,8 @@ def refresh(connection: Connection, *, has_notes: bool = True) -> None:
         """
         update queue set verdict = d.verdict, reviewed_label = d.reviewed_label,
             reviewer = d.reviewer, n_reviewers = d.n_reviewers,
-            is_disputed = coalesce(d.is_disputed, false)
+            is_disputed = coalesce(d.is_disputed, false),
+            is_earlier = coalesce(d.round < (select round from current_run), false)
         from touched left join current_decisions d using (sample_id)
         where queue.sample_id = touched.sample_id
         """

@@ -1,14 +1,15 @@
 """The log of decisions: appended to, never changed.
 
 An event is a decision, a note, an undo or a redo. Whoever appends commits to the database first and
-then to the journal, both synced, before it returns. What a client sends twice, with the same uid,
-is appended once.
+then to the journal, both synced, before it returns; those who add at the same time share both. What
+a client sends twice, with the same uid, is appended once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from deft_core.store.journal import EVENT_SCHEMA, Journal
 from deft_core.store.queue import Matching
 from deft_core.store.reviewers import LEASE, release_touched, renew
 from deft_core.store.schema import MEMORY, Connection
+from deft_core.store.together import Together
 
 LONGEST_HISTORY = 1000
 JOURNAL_SUFFIX = ".journal.jsonl"
@@ -32,9 +34,9 @@ _APPEND = """
 insert into decisions by name
 select i.seq, i.uid, i.grp, i.sample_id, i.verdict, i.label, i.note,
     i.verdict is not null and coalesce(
-        q.draw < $n_chosen and q.n_reviewers = 1 and q.reviewer <> $reviewer, false
+        q.draw < $n_chosen and q.n_reviewers = 1 and q.reviewer <> i.reviewer, false
     ) as is_blind,
-    $reviewer as reviewer, $decided_at as decided_at,
+    i.reviewer, i.decided_at,
     coalesce(run.round, 1) as round, run.run_id,
     case when q.p_clean is not null and i.verdict is not null then json_object(
         'p_clean', q.p_clean, 'suggested_label', q.suggested_label) end as shown
@@ -80,12 +82,34 @@ order by d.sample_id
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Addition:
+    """Decisions and notes that one reviewer sent at once."""
+
+    events: pa.Table
+    reviewer: str
+    decided_at: datetime
+
+    @property
+    def sample_ids(self) -> pa.Array:
+        return self.events["sample_id"].unique()
+
+    def signed_events(self) -> pa.Table:
+        """The events, each with its reviewer and moment."""
+        n = self.events.num_rows
+        moment = pa.scalar(naive(self.decided_at), pa.timestamp("us"))
+        return self.events.append_column("reviewer", pa.repeat(self.reviewer, n)).append_column(
+            "decided_at", pa.repeat(moment, n)
+        )
+
+
 class DecisionLog:
     """Every event of a store, in the order in which they came. `n_reapplied` of them the database
     had lost, and got back from the journal when it was opened."""
 
     def __init__(self, database: Database, *, store_id: str) -> None:
         self._database = database
+        self._additions = Together(self._add_all)
         self._journal: Journal | None = None
         self.n_reapplied = 0
         if str(database.path) != MEMORY:
@@ -109,23 +133,7 @@ class DecisionLog:
         Those whose uid the log holds already are left out. The reviewer's leases on the samples end
         and his others are renewed.
         """
-        sample_ids = events["sample_id"].unique()
-        with self._appending() as connection, derived.touching(connection, sample_ids):
-            _check_samples(connection)
-            new = _without_known_uids(connection, events)
-            with derived.registered(connection, "incoming", new):
-                connection.execute(
-                    _APPEND.format(source="incoming"),
-                    {
-                        "reviewer": reviewer,
-                        "decided_at": naive(decided_at),
-                        **_n_chosen(connection),
-                    },
-                )
-            has_notes = events["note"].null_count < events.num_rows
-            derived.refresh(connection, has_notes=has_notes)
-            release_touched(connection, reviewer=reviewer)
-            renew(connection, reviewer=reviewer, expires_at=decided_at + LEASE)
+        self._additions.do(_Addition(events=events, reviewer=reviewer, decided_at=decided_at))
 
     def add_matching(
         self,
@@ -161,7 +169,8 @@ class DecisionLog:
                         case $verdict when 'suggested' then 'relabel' else $verdict end as verdict,
                         case $verdict when 'suggested' then suggested_label
                             else $label::integer end as label,
-                        null::varchar as note
+                        null::varchar as note, $reviewer as reviewer,
+                        $decided_at::timestamp as decided_at
                     from matched
                 )"""
                 connection.execute(
@@ -309,6 +318,25 @@ class DecisionLog:
             if self._journal:
                 self._journal.append(self._events(after=self._journal.last_seq))
 
+    def _add_all(self, additions: list[_Addition]) -> None:
+        for apart in _without_common_samples(additions):
+            self._add_together(apart)
+
+    def _add_together(self, additions: list[_Addition]) -> None:
+        """Append what is about different samples in one transaction."""
+        events = pa.concat_tables([one.signed_events() for one in additions])
+        with self._appending() as connection:
+            with derived.touching(connection, events["sample_id"].unique()):
+                _check_samples(connection)
+                new = _without_known_uids(connection, events)
+                with derived.registered(connection, "incoming", new):
+                    connection.execute(_APPEND.format(source="incoming"), _n_chosen(connection))
+                derived.refresh(connection, has_notes=events["note"].null_count < len(events))
+            for one in additions:
+                with derived.touching(connection, one.sample_ids):
+                    release_touched(connection, reviewer=one.reviewer)
+                renew(connection, reviewer=one.reviewer, expires_at=one.decided_at + LEASE)
+
     def _refresh_undone(self, connection: Connection, *, undo: str, reviewer: str) -> list[int]:
         """The samples of the undo event `undo`, for which the derived tables are true again."""
         named = connection.execute("select undo_of from decisions where uid = ?", [undo]).fetchone()
@@ -378,6 +406,21 @@ def unknown_samples(sample_ids: list[int]) -> StoreError:
     """The error that names samples which do not exist."""
     shown = ", ".join(map(str, sorted(sample_ids)[:5]))
     return StoreError(f"No sample with id {shown}.", "Reload the page: the queue is out of date.")
+
+
+def _without_common_samples(additions: list[_Addition]) -> Iterator[list[_Addition]]:
+    """The additions in their order, divided wherever one is about a sample of an earlier one: what
+    that one decided counts when this one is appended."""
+    apart: list[_Addition] = []
+    seen: set[int] = set()
+    for addition in additions:
+        sample_ids = set(addition.sample_ids.to_pylist())
+        if not seen.isdisjoint(sample_ids):
+            yield apart
+            apart, seen = [], set()
+        apart.append(addition)
+        seen |= sample_ids
+    yield apart
 
 
 def _check_samples(connection: Connection) -> None:

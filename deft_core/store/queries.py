@@ -27,6 +27,7 @@ SAMPLE_COLUMNS = ("sample_id", "file_name", "sha256", "split", "given_label", "w
 SCORE_COLUMNS = (
     "position",
     "sample_id",
+    "scored_label",
     "p_clean",
     "pos_sim",
     "neg_sim",
@@ -41,6 +42,15 @@ SCORE_COLUMNS = (
     "top_labels",
     "top_pos_sims",
     "top_neg_sims",
+)
+PREDICTION_COLUMNS = (
+    "sample_id",
+    "scored_label",
+    "predicted_label",
+    "p_predicted",
+    "p_given",
+    "margin",
+    "is_sure",
 )
 NEIGHBOUR_COLUMNS = ("sample_id", "nearest", "nearest_given", "nearest_predicted")
 
@@ -205,16 +215,32 @@ class Store:
             raise unknown_samples([sample_id])
         return Sample(**rows[0])
 
+    def reviewed_labels(self, sample_ids: Sequence[int]) -> dict[int, int]:
+        """The reviewed labels of those of these samples that have one."""
+        rows = self._database.rows(
+            """
+            select sample_id, reviewed_label from current_decisions
+            where sample_id in (select unnest($ids::integer[])) and reviewed_label is not null
+            """,
+            ids=list(sample_ids),
+        )
+        return {row["sample_id"]: row["reviewed_label"] for row in rows}
+
     def samples(self) -> pa.Table:
         """Every sample with what is known about it: columns of `samples`, of the current scores
-        and of the current decision; null where there is no score or no decision."""
+        and of the current decision, and the note; null where there is no score, no decision or no
+        note. `other_label` of a sample with two right labels is the one that was suggested when it
+        was decided."""
         return self._database.table(
             """
             select s.*, c.p_clean, c.is_clean, c.suggested_label,
-                d.verdict, d.reviewed_label, d.reviewer, d.decided_at, d.round
+                d.verdict, d.reviewed_label, d.reviewer, d.decided_at, d.round,
+                (b.shown->>'suggested_label')::integer as other_label, n.note
             from samples s
             left join current_scores c using (sample_id)
             left join current_decisions d using (sample_id)
+            left join decisions b on d.verdict = 'both' and b.seq = d.seq
+            left join current_notes n using (sample_id)
             order by sample_id
             """
         )
@@ -232,8 +258,10 @@ class Store:
         report: dict[str, Any],
         scores: pa.Table | None = None,
         neighbours: pa.Table | None = None,
+        predictions: pa.Table | None = None,
     ) -> None:
-        """Take a finished run in; a phase 1, with its scores, becomes the current run."""
+        """Take a finished run in; a phase 1, with its scores, becomes the current run, and the
+        predictions of a phase 2 the current ones."""
         with self._database.writing() as connection:
             (row,) = connection.execute("select coalesce(max(seq), 0) + 1 from runs").fetchall()
             seq = row[0]
@@ -255,6 +283,7 @@ class Store:
             for table, rows, columns in (
                 ("scores", scores, SCORE_COLUMNS),
                 ("neighbours", neighbours, NEIGHBOUR_COLUMNS),
+                ("predictions", predictions, PREDICTION_COLUMNS),
             ):
                 if rows is not None:
                     run = pa.repeat(pa.scalar(seq, pa.int32()), rows.num_rows)
@@ -276,11 +305,12 @@ class Store:
         return phase1[-1] if phase1 else None
 
     def points(self) -> pa.Table:
-        """What a map of every sample with a current score shows."""
+        """What a map of every training sample with a current score shows."""
         return self._database.table(
             """
             select sample_id, pos_sim, neg_sim, p_clean, given_label, is_clean
-            from current_scores join samples using (sample_id) order by sample_id
+            from current_scores join samples using (sample_id)
+            where split = 'train' order by sample_id
             """
         )
 

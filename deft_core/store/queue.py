@@ -26,10 +26,12 @@ class Filter:
     """Which samples; None asks for nothing, and what is given must all hold.
 
     `name` is "all", "suspects" (flagged and undecided, unless `is_flagged` or `is_decided` says
-    otherwise) or "disagreements".
+    otherwise), "new" (suspects that the last round believed), "second look" (decided in an earlier
+    round, while both new models say the same other class) or "disagreements".
     """
 
     name: str = "suspects"
+    split: str = "train"
     is_flagged: bool | None = None
     is_decided: bool | None = None
     given: tuple[int, ...] | None = None
@@ -62,17 +64,23 @@ class Matching:
 _NAMED: dict[str, dict[str, bool]] = {
     "all": {},
     "suspects": {"is_flagged": True, "is_decided": False},
+    "new": {"is_new": True, "is_decided": False},
+    "second look": {"is_second_look": True},
     "disagreements": {"is_disputed": True},
 }
 FILTER_NAMES = tuple(_NAMED)
 
+SECOND_LOOK = "coalesce(is_earlier and reviewed_label <> agreed_label, false)"
 _YES_NO = {
     "is_flagged": ("not is_clean", "is_clean"),
     "is_decided": ("verdict is not null", "verdict is null"),
     "is_disputed": ("is_disputed", "not is_disputed"),
+    "is_new": ("is_new", "not is_new"),
+    "is_second_look": (SECOND_LOOK, f"not {SECOND_LOOK}"),
     "has_suggestion": ("suggested_label is not null", "suggested_label is null"),
 }
 _CONDITIONS = {
+    "split": "split = $split",
     "given": "given_label in (select unnest($given))",
     "suggested": "suggested_label in (select unnest($suggested))",
     "p_min": "p_clean >= $p_min::real",
@@ -191,14 +199,28 @@ class Queue:
         return self._database.table(
             f"""
             select q.sample_id, s.file_name, s.sha256, s.given_label,
-                q.suggested_label, q.p_clean, c.is_clean, c.pos_sim, c.neg_sim, q.margin,
+                q.split, q.suggested_label, q.p_clean, c.is_clean, c.pos_sim, c.neg_sim, q.margin,
+                case when q.is_blind then q.given_label
+                    else coalesce(c.scored_label, q.given_label) end as scored_label,
                 c.top_labels, c.top_pos_sims, c.top_neg_sims,
                 q.verdict, q.reviewed_label, q.reviewer,
                 case when not q.is_blind then n.note end as note,
-                q.is_disputed, q.is_double
+                q.is_disputed, q.is_double, q.is_new,
+                {SECOND_LOOK} as is_second_look,
+                (select round from previous_run) as previous_round,
+                v.is_clean as was_clean, v.suggested_label as previous_suggestion,
+                case when q.verdict is not null and q.is_earlier then d.round end as decided_round,
+                p.predicted_label as classifier_label, p.p_predicted as classifier_p,
+                case when p.scored_label = coalesce(q.reviewed_label, q.given_label)
+                    then p.p_given end as classifier_p_given
             from (from {seen.sql} where sample_id in {ids}) q
             join (from samples where sample_id in {ids}) s using (sample_id)
             join current_scores c on c.position = q.position
+            left join (from previous_scores where sample_id in {ids}) v using (sample_id)
+            left join (from current_predictions where sample_id in {ids}) p using (sample_id)
+            left join (
+                select sample_id, round from current_decisions where sample_id in {ids}
+            ) d using (sample_id)
             left join (from current_notes where sample_id in {ids}) n using (sample_id)
             order by list_position($ids::integer[], q.sample_id)
             """,
@@ -245,17 +267,31 @@ class Queue:
         )
 
     def progress(self) -> dict[str, int]:
-        """How many samples have a current score, are flagged, are flagged and decided, and are
-        disputed."""
+        """How many training samples have a current score, are flagged, are flagged and decided, are
+        disputed, are new suspects, and are decided but ask for a second look."""
         (row,) = self._database.rows(
-            """
+            f"""
             select count(*) as n_scored,
                 coalesce(sum((not is_clean)::integer), 0)::bigint as n_flagged,
                 coalesce(sum((not is_clean and verdict is not null)::integer), 0)::bigint
                     as n_decided,
-                coalesce(sum(is_disputed::integer), 0)::bigint as n_disputed
-            from queue
+                count(*) filter (is_disputed) as n_disputed,
+                count(*) filter (is_new and verdict is null) as n_new,
+                count(*) filter ({SECOND_LOOK}) as n_second_look
+            from queue where split = 'train'
             """
+        )
+        return row
+
+    def split_review(self, split: str) -> dict[str, int]:
+        """How many samples of a split have a current score, are flagged, and are decided."""
+        (row,) = self._database.rows(
+            """
+            select count(*) as n_scored,
+                count(*) filter (not is_clean) as n_flagged, count(verdict) as n_decided
+            from queue where split = $split
+            """,
+            split=split,
         )
         return row
 

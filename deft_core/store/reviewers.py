@@ -108,6 +108,12 @@ class Reviewers:
             ).fetchall()
         return int(row[0])
 
+    def renew(self, *, reviewer: str, now: datetime) -> int:
+        """How many leases the reviewer holds, which all run anew; one that ended before, and that
+        nobody has taken, is his again."""
+        with self._database.writing() as connection:
+            return renew(connection, reviewer=reviewer, expires_at=now + LEASE)
+
     def double_share(self) -> float:
         """The share of samples that two reviewers decide."""
         (row,) = self._database.rows("from double_review")
@@ -152,11 +158,12 @@ class Reviewers:
         )
 
 
-def renew(connection: Connection, *, reviewer: str, expires_at: datetime) -> None:
-    """Put off the end of every lease of the reviewer."""
-    connection.execute(
+def renew(connection: Connection, *, reviewer: str, expires_at: datetime) -> int:
+    """Put off the end of every lease of the reviewer; how many he holds."""
+    (row,) = connection.execute(
         "update leases set expires_at = ? where reviewer = ?", [naive(expires_at), reviewer]
-    )
+    ).fetchall()
+    return int(row[0])
 
 
 def release_touched(connection: Connection, *, reviewer: str) -> None:

@@ -240,5 +240,34 @@ def _m003_prompts_and_margins(connection: Connection) -> None:
     )
 
 
-MIGRATIONS: Sequence[Migration] = (_m001_initial, _m002_review_desk, _m003_prompts_and_margins)
+def _m004_rounds(connection: Connection) -> None:
+    connection.execute(
+        """
+        create table predictions(
+            run integer not null, sample_id integer not null, scored_label integer not null,
+            predicted_label integer not null, p_predicted real not null, p_given real not null,
+            margin real not null, is_sure boolean not null
+        );
+        create view current_predictions as
+            from predictions where run = (select max(run) from predictions);
+        alter table scores add column scored_label integer;
+        create or replace view current_scores as
+            from scores where run = (select max(seq) from runs where kind = 'phase1');
+        create view previous_run as
+            from runs where seq = (
+                select max(seq) from runs
+                where kind = 'phase1' and seq < (select seq from current_run)
+            );
+        create view previous_scores as
+            from scores where run = (select seq from previous_run);
+        """
+    )
+
+
+MIGRATIONS: Sequence[Migration] = (
+    _m001_initial,
+    _m002_review_desk,
+    _m003_prompts_and_margins,
+    _m004_rounds,
+)
 """In order; a released one is never changed. The version of a file counts those it has had."""

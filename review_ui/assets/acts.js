@@ -1,6 +1,42 @@
 /** What each key and each button does, by mode. An act gets the key, or the number of a class. */
 
-export function actsOf(desk) {
+import { listKeys, listenToKeys } from "./keys.js";
+
+const RANDOM_SEEDS = 2 ** 31;
+
+/** Has the keys, buttons and fields of the desk do what they say. */
+export function listen(desk) {
+  const { root, part } = desk;
+  const acts = actsOf(desk);
+  const act = (name, key) => (acts[root.dataset.view]?.[name] ?? acts.everywhere[name])?.(key);
+  listKeys(part.keyLists);
+  listenToKeys(root, { mode: () => (desk.isPlots ? "plots" : desk.view.state.mode), act });
+  root.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-act]");
+    if (button) act(button.dataset.act, Number(button.dataset.rank) + 1);
+  });
+  // A clicked button does not take the focus, or the next Space would press it again.
+  root.addEventListener("mousedown", (event) => {
+    if (event.target.closest("button") && !event.target.closest("dialog")) event.preventDefault();
+  });
+  for (const sign of ["pointermove", "keydown"])
+    root.addEventListener(sign, () => desk.queue.renewLeases());
+  part.sort.addEventListener("change", () => {
+    const seed = Math.floor(Math.random() * RANDOM_SEEDS);
+    desk.openQueue({ sort: part.sort.value, seed });
+    desk.focus();
+  });
+  part.pageSize.addEventListener("change", () => {
+    desk.view.change({ page_size: Number(part.pageSize.value) });
+    desk.focus();
+    desk.show();
+  });
+  for (const dialog of root.querySelectorAll("dialog")) {
+    dialog.addEventListener("close", () => desk.focus());
+  }
+}
+
+function actsOf(desk) {
   const { card, grid, ledger, part } = desk;
   const both = { verdict: "both" };
   const exclude = { verdict: "exclude" };

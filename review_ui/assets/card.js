@@ -142,20 +142,19 @@ export class Card {
       : "the model agrees on the class";
     desk.button("suggestion").disabled = !hasSuggestion;
     this.part.noteText.textContent = sample.note ?? "";
+    write(
+      this.part.spoken,
+      `${sample.file_name}, given label ${desk.name(sample.given_label)}, suggested label ${this.part.suggested.textContent}`,
+    );
     this.showClasses();
   }
 
-  /** The given label first, then the five nearest classes: always six rows, so nothing moves. */
+  /** The given label first, then the five nearest others: always as many rows, so nothing moves. */
   showClasses() {
     const { sample } = this;
     const { classes } = this.part;
     const focused = classes.contains(document.activeElement) && document.activeElement.dataset.rank;
-    const given = this.classRow({
-      key: "K",
-      label: sample.given_label,
-      pos: sample.pos_sim,
-      neg: sample.neg_sim,
-    });
+    const given = this.classRow({ key: "K", label: sample.given_label, ...this.ofGiven() });
     const top = sample.top_labels.map((label, rank) =>
       this.classRow({
         key: `${rank + 1}`,
@@ -169,6 +168,12 @@ export class Card {
     if (focused) classes.querySelector(`[data-rank="${focused}"]`)?.focus();
   }
 
+  /** The similarities of the given label, unless the run knew a reviewed one instead. */
+  ofGiven() {
+    const { given_label, scored_label, pos_sim, neg_sim } = this.sample;
+    return scored_label === given_label ? { pos: pos_sim, neg: neg_sim } : {};
+  }
+
   classRow({ key, rank = "given", label, pos, neg }) {
     const name = this.desk.name(label);
     const button = make("button", "desk-button desk-class");
@@ -178,13 +183,15 @@ export class Card {
     const nameElement = make("span", "desk-class-name", name);
     nameElement.dir = "auto";
     button.append(make("kbd", "", key), nameElement);
-    if (label === this.sample.given_label) button.append(make("em", "desk-class-given", "given"));
-    button.append(
-      this.bars(pos, neg),
-      make("span", "desk-class-sim", pos.toFixed(3)),
-      make("span", "desk-class-sim", neg.toFixed(3)),
-    );
-    button.title = `${name}: ${pos.toFixed(3)} to the positive, ${neg.toFixed(3)} to the negative prompt`;
+    if (rank === "given") button.append(make("em", "desk-class-given", "given"));
+    if (pos !== undefined) {
+      button.append(
+        this.bars(pos, neg),
+        make("span", "desk-class-sim", pos.toFixed(3)),
+        make("span", "desk-class-sim", neg.toFixed(3)),
+      );
+      button.title = `${name}: ${pos.toFixed(3)} to the positive, ${neg.toFixed(3)} to the negative prompt`;
+    }
     const row = make("li");
     row.append(button);
     return row;
@@ -214,5 +221,11 @@ export class Card {
     desk.root.style.setProperty("--threshold", desk.session.clean_threshold);
     write(this.part.threshold, `flagged up to ${percent(desk.session.clean_threshold)}`);
     this.part.cleanMeter.dataset.clean = sample.is_clean;
+    const isGiven = sample.scored_label === sample.given_label;
+    const label = isGiven ? "the given label" : desk.name(sample.scored_label);
+    write(this.part.cleanOf, `probability that ${label} is right`);
+    this.part.changes.hidden = sample.changes.length === 0;
+    this.part.changes.replaceChildren(...sample.changes.map((text) => make("li", "", text)));
+    this.part.changes.dataset.secondLook = sample.is_second_look;
   }
 }

@@ -76,12 +76,12 @@ export class Evidence {
   }
 
   example(example) {
-    const name = this.name(example.given_label);
+    const name = this.name(example.label);
     const picture = make("img", "desk-example");
     picture.src = pictureAddress(example, EXAMPLE_PX);
     picture.alt = `trusted as ${name}`;
     picture.title = `${name}: ${example.file_name}`;
-    picture.dataset.as = this.relation(example.given_label);
+    picture.dataset.as = this.relation(example.label);
     const item = make("li");
     item.append(picture);
     return item;

@@ -5,7 +5,13 @@ import { VERDICTS } from "./ledger.js";
 import { asked } from "./view.js";
 
 const COUNT_AFTER_MS = 250;
-const NAMES = { suspects: "suspects", disagreements: "disagreements", all: "all images" };
+const NAMES = {
+  suspects: "suspects",
+  new: "new this round",
+  "second look": "second look",
+  disagreements: "disagreements",
+  all: "all images",
+};
 
 export class Filters {
   /** onChange(filter): the reviewer wants to see these. */
@@ -57,6 +63,7 @@ export class Filters {
     const names = (labels) => labels.map((label) => this.desk.name(label)).join(", ");
     const found = [];
     const add = (text, ...keys) => found.push([text, without(...keys)]);
+    if (filter.split) add(`${filter.split} images`, "split");
     if (filter.given) add(`given ${names(filter.given)}`, "given");
     if (filter.suggested) add(`suggested ${names(filter.suggested)}`, "suggested");
     if (filter.has_suggestion !== undefined)
@@ -92,7 +99,7 @@ export class Filters {
   fill(filter) {
     this.filter = filter;
     const { form } = this;
-    for (const key of ["has_suggestion", "is_decided", "is_flagged"])
+    for (const key of ["split", "has_suggestion", "is_decided", "is_flagged"])
       form[key].value = filter[key] ?? "";
     for (const key of ["p_min", "p_max"])
       form[key].value = filter[key] === undefined ? "" : 100 * filter[key];
@@ -154,6 +161,7 @@ export class Filters {
     return asked({
       name: this.filter.name ?? null,
       sample_ids: this.filter.sample_ids ?? null,
+      split: form.split.value || null,
       given: list(this.given),
       suggested: list(this.suggested),
       has_suggestion: flag("has_suggestion"),

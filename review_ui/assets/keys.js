@@ -5,9 +5,9 @@ import { make } from "./dom.js";
 const CARD = [
   [["Space", "K"], "keep", "keep the given label"],
   [["Enter"], "suggestion", "take the suggested label"],
-  [["1", "2", "3", "4", "5"], "class", "one of the five most similar classes"],
+  [["1", "2", "3", "4", "5"], "class", "one of the five most similar other classes"],
   [["/"], "other", "any other class, by its name"],
-  [["B"], "both", "both: more than one class is right"],
+  [["B"], "both", "both: the given and the suggested label are right"],
   [["X"], "exclude", "exclude the image from the curated set"],
   [["U"], "unsure", "unsure"],
   [["ArrowLeft", "ArrowRight"], "step", "look at other images without deciding"],

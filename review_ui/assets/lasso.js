@@ -17,6 +17,9 @@ export class Lasso {
     this.drawing.classList.add("desk-lasso");
     this.drawing.append(this.line);
     element.addEventListener("pointerdown", (event) => this.onDown(event), { capture: true });
+    // A finger that draws does not scroll the page.
+    const hold = (event) => this.corners && event.preventDefault();
+    element.addEventListener("touchmove", hold, { passive: false });
     // Plotly covers the page while a button is held, so the window is listened to.
     addEventListener("pointermove", (event) => this.corners && this.add(event));
     addEventListener("pointerup", () => this.corners && this.finish());

@@ -8,6 +8,7 @@ import { newUid } from "./dom.js";
 import { Outbox } from "./outbox.js";
 
 const PACE_WINDOW_MS = 3 * 60 * 1000;
+const LEAST_STEPS_OF_PACE = 3;
 
 export const VERDICTS = {
   keep: "kept",
@@ -55,7 +56,7 @@ export class Ledger {
   forget() {
     this.done = [];
     this.undone = [];
-    this.times = [];
+    this.steps = [];
     this.inFlight = new Map();
   }
 
@@ -92,7 +93,7 @@ export class Ledger {
       return { sample, before: fieldsOf(sample, after), after };
     });
     this.take(group, changes);
-    this.times.push(...choices.map(() => Date.now()));
+    this.steps.push({ at: Date.now(), n: choices.length });
     this.send(
       changes.map(({ sample, after }, i) => ({
         type: "decide",
@@ -202,12 +203,16 @@ export class Ledger {
     );
   }
 
-  /** Decisions a minute of this page over the last few minutes; null before there is a measure. */
+  /**
+   * Decisions a minute of this page over the last few minutes; null before there is a measure. The
+   * first step only starts the clock, for what came before it, a page of the grid say, took long too.
+   */
   pace() {
     const now = Date.now();
-    this.times = this.times.filter((time) => now - time < PACE_WINDOW_MS);
-    const minutes = (now - this.times[0]) / 60_000;
-    return this.times.length < 3 || minutes === 0 ? null : (this.times.length - 1) / minutes;
+    this.steps = this.steps.filter(({ at }) => now - at < PACE_WINDOW_MS);
+    const [first, ...others] = this.steps;
+    if (this.steps.length < LEAST_STEPS_OF_PACE || now === first.at) return null;
+    return (60_000 * others.reduce((sum, { n }) => sum + n, 0)) / (now - first.at);
   }
 }
 

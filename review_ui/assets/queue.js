@@ -8,12 +8,14 @@
 const REFRESH_AT_ONCE = 200;
 const RELEASE_FROM = 700;
 const RELEASE_BEHIND = 300;
+const RENEW_MS = 3 * 60 * 1000;
 
 export class Queue {
   /** waiting(): ids with a decision that the server does not know yet. */
   constructor({ server, waiting }) {
     this.server = server;
     this.waiting = waiting;
+    this.renewedAt = Date.now();
     this.reset({ filter: {}, sort: "p_clean", seed: 0 });
   }
 
@@ -33,14 +35,15 @@ export class Queue {
   }
 
   /** Whether what is decided leaves this queue. */
-  get isForUndecided() {
+  get isEmptied() {
     const { name = "suspects", is_decided: isDecided = null } = this.asked.filter;
-    return isDecided === null ? name === "suspects" : !isDecided;
+    if (name === "second look") return true;
+    return isDecided === null ? ["suspects", "new"].includes(name) : !isDecided;
   }
 
   /** How many wait in the queue, those not loaded included. */
   get nLeft() {
-    return Math.max(0, this.nMatching - (this.isForUndecided ? this.nDoneSince() : 0));
+    return Math.max(0, this.nMatching - (this.isEmptied ? this.nDoneSince() : 0));
   }
 
   nDoneSince() {
@@ -73,7 +76,7 @@ export class Queue {
     for (const one of this.samples) one.wasDone = one.isDone;
     this.samples.push(...fresh.map((sample) => ({ ...sample, isDone: false, after })));
     this.next = page.next;
-    this.nMatching = page.n_matching - (this.isForUndecided ? this.waiting().size : 0);
+    this.nMatching = page.n_matching - (this.isEmptied ? this.waiting().size : 0);
     this.nLeased = page.n_leased;
   }
 
@@ -84,6 +87,13 @@ export class Queue {
     const passed = open.slice(0, RELEASE_BEHIND);
     await this.server.post("/leases", { release: passed.map((one) => one.sample_id) });
     for (const one of passed) one.isReleased = true;
+  }
+
+  /** Whoever shows that he is there keeps his leases, however long he looks at one image. */
+  renewLeases() {
+    if (this.samples.length === 0 || Date.now() - this.renewedAt < RENEW_MS) return;
+    this.renewedAt = Date.now();
+    this.server.put("/leases").catch(() => {});
   }
 
   find(id) {
@@ -115,7 +125,8 @@ export class Queue {
     const loaded = ids.filter((id) => this.find(id));
     for (let i = 0; i < loaded.length; i += REFRESH_AT_ONCE) {
       const some = loaded.slice(i, i + REFRESH_AT_ONCE);
-      const filter = { name: "all", sample_ids: some };
+      const { split = "train" } = this.asked.filter;
+      const filter = { name: "all", sample_ids: some, split };
       const page = await this.server.post("/queue", { filter, limit: REFRESH_AT_ONCE });
       page.samples.forEach((fresh) => this.renew(fresh));
     }
@@ -125,7 +136,7 @@ export class Queue {
   async fetch(id) {
     const fresh = await this.server.get(`/samples/${id}`);
     if (this.find(id)) return this.renew(fresh);
-    const isDone = this.isForUndecided && fresh.verdict !== null;
+    const isDone = this.isEmptied && isSettled(fresh);
     this.samples.splice(this.at, 0, { ...fresh, isDone, wasDone: isDone, after: this.start });
     this.at += 1;
   }
@@ -133,7 +144,12 @@ export class Queue {
   renew(fresh) {
     const sample = this.find(fresh.sample_id);
     if (!sample || this.waiting().has(fresh.sample_id)) return;
-    const isDone = fresh.verdict !== null && (sample.isDone || this.isForUndecided);
+    const isDone = isSettled(fresh) && (sample.isDone || this.isEmptied);
     Object.assign(sample, fresh, { isDone });
   }
+}
+
+/** Whether a sample is decided and nothing asks to decide it again. */
+function isSettled(sample) {
+  return sample.verdict !== null && !sample.is_second_look;
 }

@@ -5,13 +5,12 @@
  * they are asked for. Text of the data set reaches the page through `textContent` only.
  */
 
-import { actsOf } from "./acts.js";
+import { listen } from "./acts.js";
 import { Bulk } from "./bulk.js";
 import { Card } from "./card.js";
 import { partsOf, write } from "./dom.js";
 import { Filters } from "./filters.js";
 import { Grid } from "./grid.js";
-import { listKeys, listenToKeys } from "./keys.js";
 import { Ledger, VERDICTS } from "./ledger.js";
 import { Messages } from "./messages.js";
 import { Server } from "./net.js";
@@ -28,7 +27,6 @@ const CARDS_AT_ONCE = 30;
 const RETRY_MS = 2000;
 const LOOK_AGAIN_MS = 5000;
 const DRAIN_MS = 1500;
-const RANDOM_SEEDS = 2 ** 31;
 
 /** Starts a desk in the element that holds its HTML; the desk is idle while it is not visible. */
 export function mount(element) {
@@ -48,7 +46,7 @@ class Desk {
     this.session = null;
     this.isPlots = false;
     this.server = new Server();
-    this.view = new View({ server: this.server, mayKeep: () => !this.ledger.isElsewhere });
+    this.view = new View({ server: this.server, store: () => this.ledger.outbox.store });
     this.messages = new Messages(root, this.part);
     this.ledger = new Ledger({
       server: this.server,
@@ -81,8 +79,7 @@ class Desk {
         this.show();
       },
     });
-    this.acts = actsOf(this);
-    this.listen();
+    listen(this);
   }
 
   // ---- loading ------------------------------------------------------------------------------
@@ -242,8 +239,8 @@ class Desk {
     if (!this.session?.run) return;
     this.isPlots = mode === "plots";
     if (!this.isPlots) this.view.change({ mode });
-    this.focus();
     this.show();
+    this.focus();
   }
 
   leavePlots(then) {
@@ -285,8 +282,8 @@ class Desk {
   showEnd() {
     const { queue, ledger } = this;
     if (queue.start !== null) return this.openQueue({});
-    const isWhole =
-      Object.keys(this.view.state.filter).every((key) => key === "name") && queue.isForUndecided;
+    const { name = "suspects", ...rest } = this.view.state.filter;
+    const isWhole = name === "suspects" && Object.keys(rest).length === 0;
     if (isWhole && queue.nLeased === 0) {
       return this.messages.allDone(ledger.progress, { hasFigures: ledger.outbox.size === 0 });
     }
@@ -330,8 +327,10 @@ class Desk {
     return this.root.querySelector(`[data-act="${act}"]`);
   }
 
+  /** In the grid the focus is in the list, so that a screen reader follows its cursor. */
   focus() {
-    if (!document.querySelector("dialog[open]")) this.root.focus({ preventScroll: true });
+    const place = this.root.dataset.view === "grid" ? this.part.tiles : this.root;
+    if (!document.querySelector("dialog[open]")) place.focus({ preventScroll: true });
   }
 
   // ---- deciding -----------------------------------------------------------------------------
@@ -402,42 +401,5 @@ class Desk {
     this.announce(`applied to ${n}`);
     this.focus();
     return this.openQueue({});
-  }
-
-  // ---- keys and buttons -----------------------------------------------------------------------
-
-  listen() {
-    listKeys(this.part.keyLists);
-    listenToKeys(this.root, {
-      mode: () => (this.isPlots ? "plots" : this.view.state.mode),
-      act: (name, key) => this.act(name, key),
-    });
-    this.root.addEventListener("click", (event) => {
-      const button = event.target.closest("[data-act]");
-      if (button) this.act(button.dataset.act, Number(button.dataset.rank) + 1);
-    });
-    // A clicked button does not take the focus, or the next Space would press it again.
-    this.root.addEventListener("mousedown", (event) => {
-      if (event.target.closest("button") && !event.target.closest("dialog")) event.preventDefault();
-    });
-    this.part.sort.addEventListener("change", () => {
-      const seed = Math.floor(Math.random() * RANDOM_SEEDS);
-      this.openQueue({ sort: this.part.sort.value, seed });
-      this.focus();
-    });
-    this.part.pageSize.addEventListener("change", () => {
-      this.view.change({ page_size: Number(this.part.pageSize.value) });
-      this.focus();
-      this.show();
-    });
-    for (const dialog of this.root.querySelectorAll("dialog")) {
-      dialog.addEventListener("close", () => this.focus());
-    }
-  }
-
-  /** Does what a key or a button asks for; `key` is the key, or the number of a class. */
-  act(name, key) {
-    const own = this.acts[this.root.dataset.view] ?? {};
-    (own[name] ?? this.acts.everywhere[name])?.(key);
   }
 }

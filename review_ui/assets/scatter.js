@@ -188,7 +188,8 @@ function baseLayout(element) {
 }
 
 function axis(title) {
-  return { gridcolor: GRID, zeroline: false, automargin: true, title: { text: title } };
+  const text = { text: title, font: { size: 13 } };
+  return { gridcolor: GRID, zeroline: false, automargin: true, title: text };
 }
 
 function line(ends) {

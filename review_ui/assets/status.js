@@ -8,6 +8,8 @@ export function showProgress(part, { progress, queue, pace, filter }) {
     n_decided: nDecided,
     n_left: nLeft,
     n_disputed: nDisputed,
+    n_new: nNew,
+    n_second_look: nSecondLook,
   } = progress;
   part.track.setAttribute("aria-valuemax", nFlagged);
   part.track.setAttribute("aria-valuenow", nDecided);
@@ -19,8 +21,16 @@ export function showProgress(part, { progress, queue, pace, filter }) {
   write(part.left, isWhole ? `${counted(nLeft)} left` : `${counted(queue.nLeft)} in this queue`);
   write(part.pace, paceText(pace, isWhole ? nLeft : queue.nLeft));
   write(part.others, queue.nLeased > 0 ? `${counted(queue.nLeased)} with other reviewers` : "");
-  const disputed = part.queueName.querySelector("[value=disagreements]");
-  write(disputed, nDisputed > 0 ? `Disagreements (${counted(nDisputed)})` : "Disagreements");
+  showQueue(part, "disagreements", "Disagreements", nDisputed);
+  showQueue(part, "new", "New this round", nNew);
+  showQueue(part, "second look", "Second look", nSecondLook);
+}
+
+/** How many are in a queue; those that only a later round fills are offered when they are not empty. */
+function showQueue(part, name, words, n) {
+  const option = part.queueName.querySelector(`[value="${name}"]`);
+  write(option, n > 0 ? `${words} (${counted(n)})` : words);
+  option.hidden = n === 0 && name !== "disagreements" && part.queueName.value !== name;
 }
 
 /** Decisions a minute, and what that means for the rest. */

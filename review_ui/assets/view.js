@@ -16,10 +16,10 @@ const DEFAULTS = {
 };
 
 export class View {
-  /** mayKeep(): whether the server is still the one that this place belongs to. */
-  constructor({ server, mayKeep }) {
+  /** store(): the id of the store that this place belongs to. */
+  constructor({ server, store }) {
     this.server = server;
-    this.mayKeep = mayKeep;
+    this.store = store;
     this.state = { ...DEFAULTS };
     this.keepLater = afterPause(() => this.keep(), KEEP_AFTER_MS);
     addEventListener("pagehide", () => this.keepLater.flush());
@@ -38,11 +38,11 @@ export class View {
 
   /** Losing the place is no harm, so a failure waits for the next change. */
   async keep() {
-    if (!this.mayKeep()) return;
     const { sample_ids: ids, ...rest } = this.state.filter;
     const isShort = ids === undefined || ids.length <= MOST_KEPT_IDS;
     const filter = isShort ? this.state.filter : rest;
-    await this.server.put("/view", { ...this.state, filter }, true).catch(() => {});
+    const place = { ...this.state, filter, store: this.store() };
+    await this.server.put("/view", place, true).catch(() => {});
   }
 }
 

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,9 @@ CHROMIUM_FLAGS = (
     "--disable-sync",
     "--no-first-run",
 )
+
+
+StartApp = Callable[..., "App"]
 
 
 class App:
@@ -127,7 +131,7 @@ def make_scored(path: Path, data_set: Path) -> Path:
 
 
 @pytest.fixture
-def start_app() -> Iterator[Callable[..., App]]:
+def start_app() -> Iterator[StartApp]:
     """Starts the application on a workspace; all are stopped when the test ends."""
     apps: list[App] = []
 
@@ -138,6 +142,19 @@ def start_app() -> Iterator[Callable[..., App]]:
     yield start
     for app in apps:
         app.stop()
+
+
+@pytest.fixture
+def app(scored: Path, start_app: StartApp) -> App:
+    """The application on the workspace `scored`."""
+    return start_app(scored)
+
+
+@pytest.fixture
+def desk(app: App, page: Page) -> App:
+    """The application, its review desk open on the page."""
+    open_desk(page, app)
+    return app
 
 
 def leave(page: Page) -> None:
@@ -161,23 +178,33 @@ class Watch:
 
 
 @pytest.fixture
-def watch() -> Watch:
+def watch() -> Iterator[Watch]:
     """The watch over the pages of this test."""
-    return Watch()
+    watch = Watch()
+    yield watch
+    assert watch.problems() == []
 
 
 @pytest.fixture
 def context(chromium: Browser, watch: Watch) -> Iterator[BrowserContext]:
+    """A fresh profile that is watched."""
+    with watched_context(chromium, watch) as context:
+        yield context
+
+
+@contextmanager
+def watched_context(
+    chromium: Browser, watch: Watch, *, has_touch: bool = False
+) -> Iterator[BrowserContext]:
     """A fresh profile in which every error and every request to elsewhere is a failure."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, has_touch=has_touch)
     context.set_default_timeout(PATIENCE_MS)
     expect.set_options(timeout=PATIENCE_MS)
     context.on("request", lambda request: _is_local(request.url) or watch.note(request.url))
     context.on("weberror", lambda error: watch.note(str(error.error)))
     context.on("console", lambda one: watch.note(one.text) if one.type == "error" else None)
-    yield context
-    context.close()
-    assert watch.problems() == []
+    with context:
+        yield context
 
 
 @pytest.fixture

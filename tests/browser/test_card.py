@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
-import pytest
 from playwright.sync_api import Page, expect
 
 from deft_core.workspace import Workspace
@@ -14,6 +12,7 @@ from tests.browser.conftest import (
     FILE_NAMES,
     N_FLAGGED,
     App,
+    StartApp,
     leave,
     open_desk,
     press,
@@ -21,17 +20,8 @@ from tests.browser.conftest import (
 )
 from tests.small_world import add_scores
 
-StartApp = Callable[..., App]
 
-
-@pytest.fixture
-def app(scored: Path, start_app: StartApp, page: Page) -> App:
-    app = start_app(scored)
-    open_desk(page, app)
-    return app
-
-
-def test_redo_on_this_page_and_after_a_reload(app: App, page: Page) -> None:
+def test_redo_on_this_page_and_after_a_reload(desk: App, page: Page) -> None:
     file = page.locator(".desk-file")
     press(page, "x")
     press(page, "u")
@@ -41,23 +31,23 @@ def test_redo_on_this_page_and_after_a_reload(app: App, page: Page) -> None:
     press(page, "Shift+Z")
     expect(page.locator(".desk-badge:visible")).to_have_text("excluded")
     wait_until_saved(page)
-    open_desk(page, app)
+    open_desk(page, desk)
     press(page, "Shift+Z")
     expect(file).to_have_text(FILE_NAMES[1])
     expect(page.locator(".desk-counts")).to_contain_text(f"2 of {N_FLAGGED}")
     wait_until_saved(page)
     leave(page)
-    assert app.decisions() == {0: ("exclude", None), 1: ("unsure", None)}
+    assert desk.decisions() == {0: ("exclude", None), 1: ("unsure", None)}
 
 
-def test_a_note_is_kept_shown_and_undone(app: App, page: Page) -> None:
+def test_a_note_is_kept_shown_and_undone(desk: App, page: Page) -> None:
     press(page, "n")
     page.get_by_label("Note on the image").fill("two animals\n<b>")
     page.keyboard.press("Enter")
     note = page.locator(".desk-note")
     expect(note).to_have_text("two animals\n<b>")
     wait_until_saved(page)
-    open_desk(page, app)
+    open_desk(page, desk)
     expect(note).to_have_text("two animals\n<b>")
     page.keyboard.press("h")
     expect(page.locator(".desk-history li").first).to_contain_text("note: two animals")
@@ -65,10 +55,10 @@ def test_a_note_is_kept_shown_and_undone(app: App, page: Page) -> None:
     expect(note).to_be_empty()
     wait_until_saved(page)
     leave(page)
-    assert app.decisions() == {}
+    assert desk.decisions() == {}
 
 
-def test_the_picture_is_zoomed_moved_and_whole_again(app: App, page: Page) -> None:
+def test_the_picture_is_zoomed_moved_and_whole_again(desk: App, page: Page) -> None:
     stage = page.locator(".desk-stage")
     press(page, "+")
     expect(stage).to_have_attribute("data-zoomed", "true")
@@ -86,14 +76,14 @@ def test_the_picture_is_zoomed_moved_and_whole_again(app: App, page: Page) -> No
     expect(stage).to_have_attribute("data-zoomed", "false")
 
 
-def test_the_reasons_are_told(app: App, page: Page) -> None:
+def test_the_reasons_are_told(desk: App, page: Page) -> None:
     expect(page.locator(".desk-sentence")).to_contain_text("Labelled cat; closer to the positive")
     expect(page.locator("[data-part=clean]")).to_have_text("5 %")
     expect(page.locator("[data-part=threshold]")).to_have_text("flagged up to 50 %")
     expect(page.locator(".desk-class")).to_have_count(3)
 
 
-def test_every_key_is_listed(app: App, page: Page) -> None:
+def test_every_key_is_listed(desk: App, page: Page) -> None:
     page.keyboard.press("?")
     listed = page.get_by_role("dialog", name="Keys")
     for says in ("keep the given label", "confirm the page", "do it again", "any other class"):
@@ -102,7 +92,7 @@ def test_every_key_is_listed(app: App, page: Page) -> None:
     expect(listed).to_be_hidden()
 
 
-def test_nothing_moves_from_image_to_image(app: App, page: Page) -> None:
+def test_nothing_moves_from_image_to_image(desk: App, page: Page) -> None:
     def places() -> list[dict[str, float] | None]:
         parts = (".desk-stage", ".desk-classes", ".desk-acts", ".desk-why")
         return [page.locator(part).bounding_box() for part in parts]

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, Route, expect
 
 from deft_core.workspace import Workspace
-from tests.browser.conftest import N_FLAGGED, App, Watch, leave, open_desk, wait_until_saved
+from tests.browser.conftest import (
+    N_FLAGGED,
+    App,
+    StartApp,
+    Watch,
+    leave,
+    open_desk,
+    wait_until_saved,
+)
 from tests.small_world import add_scores, write_class_folders
 
-StartApp = Callable[..., App]
 N_MANY = 30
 
 
@@ -161,7 +167,7 @@ def test_pages_are_turned_and_resized_without_deciding(
     page.keyboard.press("PageUp")
     expect(tile).to_have_count(24)
     assert kinds(page)[2] == "marked", "A mark is not lost by looking elsewhere"
-    page.get_by_label("Images a page").select_option("12")
+    page.get_by_label("Page of").select_option("12")
     expect(tile).to_have_count(12)
     open_desk(page, app)
     expect(tile).to_have_count(12)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,9 +13,7 @@ from playwright.sync_api import Page, expect
 
 from deft_core.config import Phase1Config
 from deft_core.run_folder import Progress, RunFolder
-from tests.browser.conftest import CLASS_NAMES, N_FLAGGED, N_SAMPLES, App, open_desk
-
-StartApp = Callable[..., App]
+from tests.browser.conftest import CLASS_NAMES, N_FLAGGED, N_SAMPLES, StartApp, open_desk
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,29 +12,26 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from deft_core.workspace import Workspace
 from tests.browser.conftest import (
+    CLASS_NAMES,
     FILE_NAMES,
     N_FLAGGED,
     App,
+    StartApp,
     Watch,
     leave,
     open_desk,
     press,
     wait_until_saved,
+    watched_context,
 )
 from tests.small_world import add_scores, write_image
 
-StartApp = Callable[..., App]
 BLOCKED_STORAGE = """
     Object.defineProperty(window, "localStorage", {
         get() { throw new DOMException("forbidden", "SecurityError"); },
     });
 """
 SERIOUS = ("serious", "critical")
-
-
-@pytest.fixture
-def app(scored: Path, start_app: StartApp) -> App:
-    return start_app(scored)
 
 
 def call_oneself(page: Page, name: str) -> None:
@@ -64,11 +60,13 @@ def test_a_name_is_kept_and_stands_beside_the_decision(app: App, page: Page) -> 
     assert app.decisions() == {0: ("both", None)}
 
 
-def test_two_reviewers_never_get_the_same_image(app: App, page: Page, chromium: Browser) -> None:
+def test_two_reviewers_never_get_the_same_image(
+    app: App, page: Page, chromium: Browser, watch: Watch
+) -> None:
     open_desk(page, app)
     call_oneself(page, "ann")
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
-    with chromium.new_context() as elsewhere:
+    with watched_context(chromium, watch) as elsewhere:
         other = elsewhere.new_page()
         open_desk(other, app)
         call_oneself(other, "bob")
@@ -148,10 +146,8 @@ def test_a_loading_queue_is_announced(app: App, page: Page) -> None:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_no_serious_finding_of_axe(app: App, chromium: Browser, theme: str) -> None:
+def test_no_serious_finding_of_axe(app: App, page: Page, theme: str) -> None:
     axe = Axe()
-    context = chromium.new_context(viewport={"width": 1440, "height": 900})
-    page = context.new_page()
     page.goto(f"{app.address}/?__theme={theme}")
     page.get_by_role("tab", name="Review").click()
     found = []
@@ -170,7 +166,6 @@ def test_no_serious_finding_of_axe(app: App, chromium: Browser, theme: str) -> N
             page.keyboard.press("Escape")
         is_wide = page.evaluate("() => document.documentElement.scrollWidth > innerWidth")
         assert not is_wide, f"The page scrolls sideways at {width} pixels"
-    context.close()
     assert found == []
 
 
@@ -178,6 +173,9 @@ def test_everything_is_said_to_a_screen_reader(app: App, page: Page) -> None:
     open_desk(page, app)
     press(page, "x")
     expect(page.locator("[aria-live=polite]").first).to_have_text("excluded")
+    expect(page.locator(".desk-unseen")).to_have_text(
+        f"{FILE_NAMES[1]}, given label {CLASS_NAMES[1]}, suggested label {CLASS_NAMES[5]}"
+    )
     expect(page.get_by_role("progressbar", name="Suspects decided")).to_have_attribute(
         "aria-valuenow", "1"
     )
@@ -186,6 +184,12 @@ def test_everything_is_said_to_a_screen_reader(app: App, page: Page) -> None:
     expect(tiles.get_by_role("option").nth(1)).to_have_attribute(
         "aria-label", re.compile("keeps its label$")
     )
+    expect(tiles).to_be_focused()
+    before = tiles.get_attribute("aria-activedescendant")
+    page.keyboard.press("ArrowRight")
+    expect(tiles).not_to_have_attribute("aria-activedescendant", before or "")
+    page.keyboard.press("c")
+    expect(page.get_by_role("region", name="Review desk")).to_be_focused()
 
 
 def test_names_of_any_kind_are_text_and_move_nothing(

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
-import pytest
-from playwright.sync_api import FloatRect, Locator, Page, expect
+from playwright.sync_api import Browser, FloatRect, Locator, Page, expect
 
 from tests.browser.conftest import (
     CLASS_NAMES,
@@ -19,16 +15,8 @@ from tests.browser.conftest import (
     open_desk,
     press,
     wait_until_saved,
+    watched_context,
 )
-
-StartApp = Callable[..., App]
-
-
-@pytest.fixture
-def app(scored: Path, start_app: StartApp, page: Page) -> App:
-    app = start_app(scored)
-    open_desk(page, app)
-    return app
 
 
 def counts(page: Page) -> Locator:
@@ -42,7 +30,7 @@ def area_of(plot: Locator) -> FloatRect:
     return area
 
 
-def test_filters_combine_and_survive_a_reload(app: App, page: Page) -> None:
+def test_filters_combine_and_survive_a_reload(desk: App, page: Page) -> None:
     page.keyboard.press("f")
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_role("status")).to_contain_text(f"{N_FLAGGED} images")
@@ -59,7 +47,7 @@ def test_filters_combine_and_survive_a_reload(app: App, page: Page) -> None:
     expect(chips).to_have_count(3)
     with page.expect_response("**/api/v1/view"):
         page.keyboard.press("ArrowRight")
-    open_desk(page, app)
+    open_desk(page, desk)
     expect(chips).to_have_count(3)
     page.get_by_role("button", name="Remove the filter: clean").click()
     expect(counts(page)).to_contain_text("2 in this queue")
@@ -70,10 +58,10 @@ def test_filters_combine_and_survive_a_reload(app: App, page: Page) -> None:
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
     wait_until_saved(page)
     leave(page)
-    assert set(app.decisions()) == {0, 5}
+    assert set(desk.decisions()) == {0, 5}
 
 
-def test_decided_images_are_a_queue_too(app: App, page: Page) -> None:
+def test_decided_images_are_a_queue_too(desk: App, page: Page) -> None:
     press(page, "x")
     press(page, "u")
     wait_until_saved(page)
@@ -88,12 +76,13 @@ def test_decided_images_are_a_queue_too(app: App, page: Page) -> None:
     press(page, "k")
     wait_until_saved(page)
     leave(page)
-    assert app.decisions() == {0: ("exclude", None), 1: ("keep", 1)}
+    assert desk.decisions() == {0: ("exclude", None), 1: ("keep", 1)}
 
 
-def test_orders(app: App, page: Page) -> None:
-    with page.expect_response("**/api/v1/queue"):
-        page.get_by_label("Order").select_option("class")
+def test_orders(desk: App, page: Page) -> None:
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
+    page.get_by_label("Order").select_option("class")
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
     page.keyboard.press("ArrowRight")
     expect(page.locator(".desk-file")).to_have_text("05.png")
@@ -103,7 +92,7 @@ def test_orders(app: App, page: Page) -> None:
     expect(page.locator(".desk-stage")).to_have_attribute("data-picture", "there")
 
 
-def test_a_cell_of_the_confusion_table_opens_its_queue(app: App, page: Page) -> None:
+def test_a_cell_of_the_confusion_table_opens_its_queue(desk: App, page: Page) -> None:
     page.keyboard.press("p")
     cell = page.get_by_role("button", name=f"{CLASS_NAMES[2]}, suggested dog: to decide 2")
     cell.click()
@@ -116,7 +105,7 @@ def test_a_cell_of_the_confusion_table_opens_its_queue(app: App, page: Page) -> 
     assert page.evaluate("() => window.hacked") is None
 
 
-def test_points_are_clicked_and_drawn_round(app: App, page: Page) -> None:
+def test_points_are_clicked_and_drawn_round(desk: App, page: Page) -> None:
     page.keyboard.press("p")
     scatter = page.locator(".desk-scatter")
     expect(scatter).to_have_attribute("data-state", "drawn")
@@ -141,7 +130,35 @@ def test_points_are_clicked_and_drawn_round(app: App, page: Page) -> None:
     expect(page.locator(".desk-stage")).to_have_attribute("data-picture", "there")
 
 
-def test_one_verdict_for_all_names_their_number_and_is_one_step(app: App, page: Page) -> None:
+def test_a_finger_draws_round_points(app: App, chromium: Browser, watch: Watch) -> None:
+    with watched_context(chromium, watch, has_touch=True) as context:
+        page = context.new_page()
+        open_desk(page, app)
+        page.keyboard.press("p")
+        scatter = page.locator(".desk-scatter")
+        expect(scatter).to_have_attribute("data-state", "drawn")
+        scatter.scroll_into_view_if_needed()
+        area = area_of(scatter)
+        fingers = context.new_cdp_session(page)
+
+        def touch(kind: str, *places: tuple[float, float]) -> None:
+            points = [
+                {"x": area["x"] + x * area["width"], "y": area["y"] + y * area["height"]}
+                for x, y in places
+            ]
+            fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+        touch("touchStart", (0.01, 0.01))
+        for place in ((0.5, 0.01), (0.97, 0.02), (0.97, 0.5), (0.97, 0.97), (0.02, 0.97)):
+            touch("touchMove", place)
+        touch("touchEnd")
+        expect(page.locator(".desk-chips .desk-chip")).to_contain_text(
+            f"{N_SAMPLES} images chosen in the plot"
+        )
+        leave(page)
+
+
+def test_one_verdict_for_all_names_their_number_and_is_one_step(desk: App, page: Page) -> None:
     press(page, "x")
     page.get_by_role("button", name="Apply to all").click()
     dialog = page.get_by_role("dialog")
@@ -159,15 +176,17 @@ def test_one_verdict_for_all_names_their_number_and_is_one_step(app: App, page: 
     expect(counts(page)).to_contain_text(f"{N_FLAGGED} of {N_FLAGGED}")
     wait_until_saved(page)
     leave(page)
-    decided = app.decisions()
+    decided = desk.decisions()
     assert decided.pop(0) == ("exclude", None)
     assert decided == dict.fromkeys(range(1, N_FLAGGED), ("relabel", 5))
 
 
-def test_nothing_is_applied_when_the_number_has_changed(app: App, page: Page, watch: Watch) -> None:
+def test_nothing_is_applied_when_the_number_has_changed(
+    desk: App, page: Page, watch: Watch
+) -> None:
     watch.tolerated = "Failed to load resource"
     other = page.context.new_page()
-    open_desk(other, app)
+    open_desk(other, desk)
     page.bring_to_front()
     page.get_by_role("button", name="Apply to all").click()
     dialog = page.get_by_role("dialog")
@@ -181,4 +200,4 @@ def test_nothing_is_applied_when_the_number_has_changed(app: App, page: Page, wa
     expect(dialog.get_by_role("button", name="Apply to all 7")).to_be_enabled()
     page.keyboard.press("Escape")
     leave(page)
-    assert app.decisions() == {0: ("exclude", None)}
+    assert desk.decisions() == {0: ("exclude", None)}

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
-from pathlib import Path
 
-import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.browser.conftest import (
@@ -14,6 +11,7 @@ from tests.browser.conftest import (
     FILE_NAMES,
     N_FLAGGED,
     App,
+    StartApp,
     Watch,
     leave,
     open_desk,
@@ -22,17 +20,8 @@ from tests.browser.conftest import (
     wait_until_saved,
 )
 
-StartApp = Callable[..., App]
 
-
-@pytest.fixture
-def app(scored: Path, start_app: StartApp, page: Page) -> App:
-    app = start_app(scored)
-    open_desk(page, app)
-    return app
-
-
-def test_each_key_is_a_decision(app: App, page: Page) -> None:
+def test_each_key_is_a_decision(desk: App, page: Page) -> None:
     file = page.locator(".desk-file")
     expect(file).to_have_text(FILE_NAMES[0])
     for key in ("Space", "Enter", "k", "b", "x", "u"):
@@ -41,7 +30,7 @@ def test_each_key_is_a_decision(app: App, page: Page) -> None:
         expect(file).not_to_have_text(before or "")
     wait_until_saved(page)
     leave(page)
-    assert app.decisions() == {
+    assert desk.decisions() == {
         0: ("keep", 0),
         1: ("relabel", 5),
         2: ("keep", 2),
@@ -51,17 +40,23 @@ def test_each_key_is_a_decision(app: App, page: Page) -> None:
     }
 
 
-def test_a_digit_takes_a_similar_class_and_the_given_one_means_keep(app: App, page: Page) -> None:
-    press(page, "2")  # class 0, which is also the given label of sample 0
-    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
+def test_a_digit_takes_another_class_and_the_given_one_means_keep(desk: App, page: Page) -> None:
+    file = page.locator(".desk-file")
+    press(page, "2")  # Sample 0 resembles one class beside its own.
+    press(page, "1")
+    expect(file).to_have_text(FILE_NAMES[1])
     press(page, "2")
-    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[2])
+    expect(file).to_have_text(FILE_NAMES[2])
+    press(page, "/")
+    page.keyboard.type(CLASS_NAMES[2])
+    page.keyboard.press("Enter")
+    expect(file).not_to_have_text(FILE_NAMES[2])
     wait_until_saved(page)
     leave(page)
-    assert app.decisions() == {0: ("keep", 0), 1: ("relabel", 0)}
+    assert desk.decisions() == {0: ("relabel", 5), 1: ("relabel", 0), 2: ("keep", 2)}
 
 
-def test_undo_by_key_and_after_a_reload(app: App, page: Page) -> None:
+def test_undo_by_key_and_after_a_reload(desk: App, page: Page) -> None:
     file = page.locator(".desk-file")
     press(page, "Space")
     press(page, "x")
@@ -69,17 +64,17 @@ def test_undo_by_key_and_after_a_reload(app: App, page: Page) -> None:
     press(page, "z")
     expect(file).to_have_text(FILE_NAMES[1])
     wait_until_saved(page)
-    open_desk(page, app)
+    open_desk(page, desk)
     expect(file).to_have_text(FILE_NAMES[1])
     press(page, "z")
     expect(file).to_have_text(FILE_NAMES[0])
     expect(page.locator(".desk-counts")).to_contain_text(f"0 of {N_FLAGGED}")
     wait_until_saved(page)
     leave(page)
-    assert app.decisions() == {}
+    assert desk.decisions() == {}
 
 
-def test_type_ahead_finds_a_class_by_part_of_its_name(app: App, page: Page) -> None:
+def test_type_ahead_finds_a_class_by_part_of_its_name(desk: App, page: Page) -> None:
     press(page, "/")
     page.keyboard.type("pillar")
     options = page.get_by_role("dialog").get_by_role("option")
@@ -94,10 +89,10 @@ def test_type_ahead_finds_a_class_by_part_of_its_name(app: App, page: Page) -> N
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
     wait_until_saved(page)
     leave(page)
-    assert app.decisions() == {0: ("relabel", 1)}
+    assert desk.decisions() == {0: ("relabel", 1)}
 
 
-def test_buttons_do_what_the_keys_do(app: App, page: Page) -> None:
+def test_buttons_do_what_the_keys_do(desk: App, page: Page) -> None:
     file = page.locator(".desk-file")
     page.get_by_role("button", name="Given label").click()
     expect(file).to_have_text(FILE_NAMES[1])
@@ -110,10 +105,10 @@ def test_buttons_do_what_the_keys_do(app: App, page: Page) -> None:
     press(page, "Space")
     wait_until_saved(page)
     leave(page)
-    assert app.decisions() == {0: ("keep", 0), 1: ("relabel", 5), 2: ("keep", 2)}
+    assert desk.decisions() == {0: ("keep", 0), 1: ("relabel", 5), 2: ("keep", 2)}
 
 
-def test_arrows_look_without_deciding(app: App, page: Page) -> None:
+def test_arrows_look_without_deciding(desk: App, page: Page) -> None:
     file = page.locator(".desk-file")
     page.keyboard.press("ArrowRight")
     expect(file).to_have_text(FILE_NAMES[1])
@@ -121,10 +116,10 @@ def test_arrows_look_without_deciding(app: App, page: Page) -> None:
     expect(file).to_have_text(FILE_NAMES[0])
     assert stored_keys(page, "review-") == []
     leave(page)
-    assert app.decisions() == {}
+    assert desk.decisions() == {}
 
 
-def test_names_are_shown_as_text_and_never_run(app: App, page: Page) -> None:
+def test_names_are_shown_as_text_and_never_run(desk: App, page: Page) -> None:
     for label in range(3):
         expect(page.locator(".desk-head strong").first).to_have_text(CLASS_NAMES[label])
         press(page, "Space")
@@ -139,7 +134,7 @@ def test_names_are_shown_as_text_and_never_run(app: App, page: Page) -> None:
     assert page.evaluate("() => window.hacked") is None
 
 
-def test_all_decided_says_so_and_leads_on(app: App, page: Page) -> None:
+def test_all_decided_says_so_and_leads_on(desk: App, page: Page) -> None:
     for _ in range(N_FLAGGED):
         press(page, "Space")
     expect(page.get_by_role("heading", name="Every suspect is decided")).to_be_visible()
@@ -148,21 +143,21 @@ def test_all_decided_says_so_and_leads_on(app: App, page: Page) -> None:
     page.get_by_role("button", name="Export the labels").click()
     expect(page.get_by_role("tab", name="Export")).to_have_attribute("aria-selected", "true")
     leave(page)
-    assert len(app.decisions()) == N_FLAGGED
+    assert len(desk.decisions()) == N_FLAGGED
 
 
 def test_a_dead_server_and_a_reload_lose_nothing(
-    app: App, page: Page, context: BrowserContext, watch: Watch, start_app: StartApp
+    desk: App, page: Page, context: BrowserContext, watch: Watch, start_app: StartApp
 ) -> None:
     watch.tolerated = "net::ERR_"
-    app.stop(signal.SIGKILL)
+    desk.stop(signal.SIGKILL)
     press(page, "Space")
     press(page, "x")
     saved = page.locator(".desk-saved")
     expect(saved).to_have_attribute("data-state", "retrying")
     expect(saved).to_contain_text("NOT SAVED: 2")
     page.close()
-    again = start_app(app.workspace, port=app.port)
+    again = start_app(desk.workspace, port=desk.port)
     page = context.new_page()
     open_desk(page, again)
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[2])
@@ -170,7 +165,7 @@ def test_a_dead_server_and_a_reload_lose_nothing(
     assert again.decisions() == {0: ("keep", 0), 1: ("exclude", None)}
 
 
-def test_keys_are_silent_while_another_tab_is_open(app: App, page: Page) -> None:
+def test_keys_are_silent_while_another_tab_is_open(desk: App, page: Page) -> None:
     page.get_by_role("tab", name="Detect").click()
     expect(page.get_by_role("heading", name="Detect")).to_be_visible()
     for key in ("k", "x", "1"):
@@ -179,4 +174,4 @@ def test_keys_are_silent_while_another_tab_is_open(app: App, page: Page) -> None
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
     assert stored_keys(page, "review-") == []
     leave(page)
-    assert app.decisions() == {}
+    assert desk.decisions() == {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from tests.browser.conftest import (
     FILE_NAMES,
     N_FLAGGED,
     App,
+    StartApp,
     Watch,
     leave,
     make_scored,
@@ -21,14 +21,8 @@ from tests.browser.conftest import (
     wait_until_saved,
 )
 
-StartApp = Callable[..., App]
 DECISIONS = "**/api/v1/decisions"
 FIRST_IMAGE = "**/images/0?*"
-
-
-@pytest.fixture
-def app(scored: Path, start_app: StartApp) -> App:
-    return start_app(scored)
 
 
 def never_answer(_: Route) -> None:

@@ -1,0 +1,131 @@
+"""The one door to timm: its image models by name, each as a tower and a linear head."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import timm
+from timm.models import get_pretrained_cfg, split_model_name_tag
+from torch import nn
+
+from deft_core.clip import WEIGHT_ERRORS, Normalise
+from deft_core.config import TIMM_PREFIX
+from deft_core.errors import ConfigError
+
+PREFERRED = "hub"
+"""Stands for the weights that timm itself prefers for a model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A frozen tower from normalised images to features, and the head that belongs behind it.
+
+    `head_name` is where timm has the head among the model's modules.
+    """
+
+    tower: nn.Module
+    head: nn.Linear
+    head_name: str
+    image_size: int
+    normalise: Normalise
+
+
+def load(
+    model: str,
+    pretrained: str = "",
+    *,
+    n_classes: int,
+    image_size: int = 0,
+    has_weights: bool = True,
+) -> Backbone:
+    """The model `timm:NAME` with a new head for `n_classes`.
+
+    `pretrained` is one of timm's tags, "hub" for the one that timm prefers, a file of weights, or
+    empty for random ones, which it also gets without `has_weights`. `image_size` 0 stands for the
+    model's own. Raises ConfigError if timm has no such model or weights, if they are not here, or
+    if the model does not end in one linear layer over square images.
+    """
+    name = _full_name(model.removeprefix(TIMM_PREFIX), pretrained)
+    config = _config(name)
+    options: dict[str, Any] = {}
+    if image_size and config.fixed_input_size:
+        options["img_size"] = image_size
+    if _is_file(pretrained):
+        options["pretrained_cfg_overlay"] = {"file": pretrained}
+    try:
+        made: nn.Module = timm.create_model(
+            name, pretrained=has_weights and bool(pretrained), num_classes=n_classes, **options
+        )
+    except (
+        RuntimeError,
+        ValueError,
+        OSError,
+        KeyError,
+        TypeError,
+        AssertionError,
+        *WEIGHT_ERRORS,
+    ) as error:
+        raise ConfigError(
+            f'The timm model "{name}" with weights "{pretrained}" could not be loaded: {error}',
+            "Weights come from the model hub once and are cached; where there is a network, fetch "
+            f"them with: python -c \"import timm; timm.create_model('{name}', pretrained=True)\". "
+            "Without one, give the path of a weights file, or leave them empty to learn from "
+            "nothing.",
+        ) from error
+    head = made.get_submodule(config.classifier)
+    if not isinstance(head, nn.Linear):
+        raise _refusal(name)
+    made.set_submodule(config.classifier, nn.Identity())
+    return Backbone(
+        tower=made.requires_grad_(False),
+        head=head,
+        head_name=config.classifier,
+        image_size=image_size or config.input_size[-1],
+        normalise=Normalise(config.mean, config.std),
+    )
+
+
+def _full_name(name: str, pretrained: str) -> str:
+    """The model's name with the tag of its weights; ConfigError when there are none such."""
+    architecture, own_tag = split_model_name_tag(name)
+    if not timm.is_model(architecture):
+        close = get_close_matches(architecture, timm.list_models(), n=3)
+        raise ConfigError(
+            f'timm has no model named "{architecture}".',
+            f"Did you mean {' or '.join(close)}?" if close else "timm.list_models() names them.",
+        )
+    tags = [one.partition(".")[2] for one in timm.list_pretrained(f"{architecture}.*")]
+    is_named = pretrained not in ("", PREFERRED) and not _is_file(pretrained)
+    tag = pretrained if is_named else own_tag
+    if tag and tag not in tags:
+        raise ConfigError(
+            f'The timm model "{architecture}" has no weights "{tag}", and there is no such file.',
+            f'Known weights: {", ".join(tags) or "none"}. "{PREFERRED}" takes those that timm '
+            "prefers; leave the setting empty for random ones.",
+        )
+    return f"{architecture}.{tag}" if tag else architecture
+
+
+def _is_file(pretrained: str) -> bool:
+    return os.path.isfile(pretrained)  # noqa: PTH113 - most often it is a tag
+
+
+def _config(name: str) -> Any:
+    """What timm knows of a model; ConfigError for one that the loader or the head do not suit."""
+    config = get_pretrained_cfg(name)
+    if config is None or not isinstance(config.classifier, str):
+        raise _refusal(name)
+    n_channels, height, width = config.input_size
+    if n_channels != 3 or height != width:
+        raise _refusal(name)
+    return config
+
+
+def _refusal(name: str) -> ConfigError:
+    return ConfigError(
+        f'The timm model "{name}" does not end in one linear layer over square colour images.',
+        "Models that work: vit_base_patch16_224, resnet50, convnext_tiny and most others.",
+    )

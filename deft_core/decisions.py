@@ -1,0 +1,104 @@
+"""What a reviewer can send, and when it is refused: a verdict or a note on a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from deft_core.errors import StoreError
+from deft_core.store import SAMPLE_IDS, unknown_samples
+
+VERDICTS = ("keep", "relabel", "both", "exclude", "unsure")
+SUGGESTED = "suggested"
+"""In place of a verdict on many samples: relabel each to its own suggested label."""
+LONGEST_NAME = 200
+LONGEST_NOTE = 2000
+LONGEST_UID_OF_MANY = 150
+
+_EVENT_SCHEMA = pa.schema(
+    [
+        ("uid", pa.string()),
+        ("grp", pa.string()),
+        ("sample_id", pa.int32()),
+        ("verdict", pa.string()),
+        ("label", pa.int32()),
+        ("note", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """One verdict. `uid` is made by the client and unique; decisions of one `group` are undone
+    together; `label` belongs to relabel alone."""
+
+    uid: str
+    group: str
+    sample_id: int
+    verdict: str
+    label: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """A reviewer's words on a sample, an event as a decision is; "" takes earlier ones away."""
+
+    uid: str
+    group: str
+    sample_id: int
+    note: str
+
+
+def events_table(events: Sequence[Decision | Note], *, n_classes: int) -> pa.Table:
+    """The events as the log takes them: uid, grp, sample_id, verdict, label, note. StoreError when
+    one of them cannot be."""
+    for event in events:
+        _check(event, n_classes=n_classes)
+    return pa.Table.from_pylist(list(map(_row, events)), schema=_EVENT_SCHEMA)
+
+
+def check_verdict(verdict: str, *, label: int | None, n_classes: int) -> None:
+    """StoreError when there is no such verdict, or its label is none of the classes."""
+    if verdict not in VERDICTS:
+        raise StoreError(f'"{verdict}" is not a verdict.', f"Verdicts: {', '.join(VERDICTS)}.")
+    if verdict != "relabel" and label is not None:
+        raise StoreError(f"Verdict {verdict} takes no label, found {label}.")
+    if verdict == "relabel" and label not in range(n_classes):
+        raise StoreError(f"Relabel needs a label from 0 to {n_classes - 1}, found {label}.")
+
+
+def check_name(what: str, name: str, *, longest: int = LONGEST_NAME) -> None:
+    """StoreError, which says `what` it is, when a name is too long or cannot be printed."""
+    if not (1 <= len(name) <= longest and name.isprintable()):
+        raise StoreError(f"The {what} must have 1 to {longest} printable characters.")
+
+
+def _row(event: Decision | Note) -> dict[str, Any]:
+    row = asdict(event)
+    row["grp"] = row.pop("group")
+    return row
+
+
+def _check(event: Decision | Note, *, n_classes: int) -> None:
+    check_name("uid", event.uid)
+    check_name("group", event.group)
+    if event.sample_id not in SAMPLE_IDS:
+        raise unknown_samples([event.sample_id])
+    if isinstance(event, Decision):
+        check_verdict(event.verdict, label=event.label, n_classes=n_classes)
+    else:
+        _check_note(event.note)
+
+
+def _check_note(note: str) -> None:
+    if len(note) > LONGEST_NOTE:
+        raise StoreError(f"The note has {len(note)} characters; {LONGEST_NOTE} at most.")
+    try:
+        note.encode()
+    except UnicodeEncodeError as error:
+        raise StoreError("The note holds half a character.", "Type it again.") from error
+    if "\0" in note:
+        raise StoreError("The note holds a zero character.", "Type it again.")

@@ -1,0 +1,171 @@
+"""A second round: what changed, what is new, and which decisions ask for a second look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from deft_core.decisions import Decision
+from deft_core.review import Review
+from deft_core.shown import QueuedSample, SplitReview
+from deft_core.store import Filter, Store
+from tests.small_world import Clock, add_predictions, add_scores, make_store
+
+SECOND_LOOK = Filter(name="second look")
+NEW = Filter(name="new")
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    """Samples 0-4 for training, of which 0, 1 and 2 are flagged; 5 and 6 are test images."""
+    splits = ["train"] * 5 + ["test"] * 2
+    with make_store([0, 1, 2, 0, 1, 2, 0], splits=splits) as opened:
+        add_scores(opened, [0.1, 0.2, 0.3, 0.8, 0.9, 0.4, 0.7], predicted=[1, 1, 0, 0, 1, 0, 0])
+        yield opened
+
+
+@pytest.fixture
+def review(store: Store) -> Review:
+    return Review(store, clock=Clock())
+
+
+def decide(review: Review, sample_id: int, verdict: str, label: int | None = None) -> None:
+    uid = f"{sample_id}-{verdict}-{label}-{review.progress().by_verdict}"
+    decision = Decision(uid=uid, group=uid, sample_id=sample_id, verdict=verdict, label=label)
+    review.decide([decision])
+
+
+def second_round(store: Store, *, predicted: list[int], p_clean: list[float]) -> None:
+    """Scores of all samples by a new phase 1; the classifier says the same with 95 %."""
+    add_predictions(store, predicted, [0.95] * len(predicted))
+    add_scores(store, p_clean, predicted=predicted, run_id="phase1-003", round=2)
+
+
+def ids(samples: tuple[QueuedSample, ...]) -> list[int]:
+    return [one.sample_id for one in samples]
+
+
+def test_the_first_round_has_nothing_to_compare_with(review: Review) -> None:
+    assert all(one.changes == () for one in review.queue().samples)
+    assert ids(review.queue(NEW).samples) == []
+    assert review.progress().n_new == review.progress().n_second_look == 0
+
+
+def test_each_sample_says_what_changed(store: Store, review: Review) -> None:
+    second_round(
+        store, predicted=[2, 1, 0, 2, 1, 0, 0], p_clean=[0.1, 0.9, 0.3, 0.2, 0.9, 0.4, 0.7]
+    )
+
+    assert [review.sample(one).changes for one in range(5)] == [
+        (
+            "Flagged in round 1 too.",
+            "The suggestion changed from class 1 to class 2.",
+            "The classifier disagrees: class 0 5%, class 2 95%.",
+        ),
+        ("No longer flagged, as it was in round 1.",),
+        ("Flagged in round 1 too.", "The classifier disagrees: class 2 5%, class 0 95%."),
+        (
+            "New: not flagged in round 1.",
+            "The suggestion changed from none to class 2.",
+            "The classifier disagrees: class 0 5%, class 2 95%.",
+        ),
+        (),
+    ]
+    assert ids(review.queue().samples) == [0, 3, 2]
+    assert ids(review.queue(NEW).samples) == [3]
+    assert review.progress().n_new == 1
+
+
+def test_a_decided_sample_stays_out_and_says_so_where_it_is_shown(
+    store: Store, review: Review
+) -> None:
+    decide(review, 0, "keep")
+    decide(review, 1, "relabel", 2)
+    decide(review, 2, "exclude")
+
+    second_round(store, predicted=[0, 2, 0, 0, 1], p_clean=[0.2, 0.9, 0.1, 0.9, 0.9])
+
+    assert ids(review.queue().samples) == []
+    assert ids(review.queue(SECOND_LOOK).samples) == []
+    sentences = [review.sample(one).changes[0] for one in range(3)]
+    assert sentences == [
+        "You kept this in round 1.",
+        "You relabelled this to class 2 in round 1.",
+        "You excluded this in round 1.",
+    ]
+    assert review.sample(1).scored_label == 2
+    assert review.sample(1).suggested_label is None
+    seen_by_ann = review.sample(0, reviewer="ann")
+    assert seen_by_ann.changes[0] == "me kept this in round 1."
+
+
+def test_a_decision_asks_for_a_second_look_when_both_models_say_another_class(
+    store: Store, review: Review
+) -> None:
+    decide(review, 0, "keep")
+    decide(review, 1, "relabel", 2)
+
+    second_round(store, predicted=[1, 2, 0, 0, 1], p_clean=[0.1, 0.9, 0.3, 0.9, 0.9])
+
+    (sample,) = review.queue(SECOND_LOOK).samples
+    assert sample.sample_id == 0
+    assert sample.is_second_look
+    assert sample.changes[0] == "You kept this in round 1; both new models say class 1."
+    assert review.progress().n_second_look == 1
+    assert ids(review.queue().samples) == [2]
+
+    decide(review, 0, "keep")
+    assert ids(review.queue(SECOND_LOOK).samples) == []
+    review.undo(uid="u")
+    assert ids(review.queue(SECOND_LOOK).samples) == [0]
+    assert store.verify().is_sound
+
+
+@pytest.mark.parametrize(
+    ("classifier", "p"), [([2, 1, 0, 0, 1], 0.95), ([1, 1, 0, 0, 1], 0.7), ([0, 1, 0, 0, 1], 0.95)]
+)
+def test_one_model_alone_or_unsure_asks_for_no_second_look(
+    store: Store, review: Review, classifier: list[int], p: float
+) -> None:
+    decide(review, 0, "keep")
+    add_predictions(store, classifier, [p] * 5)
+
+    add_scores(
+        store, [0.1, 0.9, 0.3, 0.9, 0.9], predicted=[1, 1, 0, 0, 1], run_id="phase1-003", round=2
+    )
+
+    assert ids(review.queue(SECOND_LOOK).samples) == []
+
+
+def test_the_latest_classifier_counts(store: Store, review: Review) -> None:
+    decide(review, 0, "keep")
+    second_round(store, predicted=[1, 1, 0, 0, 1], p_clean=[0.1, 0.9, 0.3, 0.9, 0.9])
+
+    add_predictions(store, [0, 1, 0, 0, 1], [0.95] * 5, run_id="phase2-004", round=2)
+
+    assert ids(review.queue(SECOND_LOOK).samples) == []
+
+
+def test_what_the_classifier_said_of_another_label_is_not_shown(
+    store: Store, review: Review
+) -> None:
+    add_predictions(store, [1, 1, 0, 0, 1], [0.95] * 5)
+
+    decide(review, 0, "relabel", 2)
+
+    assert review.sample(0).changes == ()
+
+
+def test_test_images_are_behind_their_filter(store: Store, review: Review) -> None:
+    assert ids(review.queue(Filter(name="all")).samples) == [0, 1, 2, 3, 4]
+    assert ids(review.queue(Filter(split="test")).samples) == [5]
+    assert ids(review.queue(Filter(name="all", split="test")).samples) == [5, 6]
+    assert review.points().sample_id.tolist() == [0, 1, 2, 3, 4]
+    assert (review.progress().n_samples, review.progress().n_flagged) == (5, 3)
+    assert review.split_review("test") == SplitReview(n_scored=2, n_flagged=1, n_decided=0)
+
+    decide(review, 5, "relabel", 0)
+
+    assert review.progress().n_decided == 0
+    assert review.split_review("test") == SplitReview(n_scored=2, n_flagged=1, n_decided=1)
