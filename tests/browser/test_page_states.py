@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from playwright.sync_api import Page, expect
 
-from deft_core.config import Phase1Config
+from deft_core.config import DEMO_MODEL, Phase1Config
 from deft_core.run_folder import Progress, RunFolder
 from tests.browser.conftest import CLASS_NAMES, N_FLAGGED, N_SAMPLES, StartApp, open_desk
 
@@ -111,6 +111,25 @@ def test_a_setting_that_cannot_be_is_refused_in_words(
     expect(preset).not_to_be_checked()
     page.get_by_role("button", name="Start phase 1").click()
     expect(page.get_by_test_id("toast-body")).to_contain_text("epochs is 0; the least is 1")
+
+
+def test_a_pasted_setting_leaves_the_preset(scored: Path, start_app: StartApp, page: Page) -> None:
+    page.goto(start_app(scored).address)
+    page.get_by_role("tab", name="Detect").click()
+    tab = page.locator("#detect-tab")
+    tab.get_by_role("button", name="Settings", exact=False).first.click()
+    demo = tab.get_by_role("radio", name="demo", exact=True)
+    demo.check()
+    model = tab.get_by_label("Model", exact=False).first
+    expect(model).to_have_value(DEMO_MODEL)
+    expect(demo).to_be_checked()
+    model.press("Control+a")
+    page.keyboard.insert_text("ViT-B-32")
+    expect(demo).not_to_be_checked()
+    expect(tab.get_by_text("Settings of your own.")).to_be_visible()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text(DEMO_MODEL)
+    expect(demo).to_be_checked()
 
 
 def test_labels_are_exported_and_downloaded(scored: Path, start_app: StartApp, page: Page) -> None:
