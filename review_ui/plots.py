@@ -82,12 +82,12 @@ def accuracy_bars(accuracies: Sequence[tuple[str, float]]) -> go.Figure:
 
 def _figure(*, x_title: str, y_title: str) -> go.Figure:
     """An empty figure in the style of the desk's; the page's style sheet colours its text."""
-    axis = {"gridcolor": GRID, "zeroline": False, "automargin": True}
+    axis = {"gridcolor": GRID, "zeroline": False, "automargin": True, "ticklabelstandoff": 6}
     return go.Figure(
         layout={
             "template": "none",
             "height": 280,
-            "margin": {"l": 56, "r": 12, "t": 28, "b": 48},
+            "margin": {"l": 56, "r": 24, "t": 28, "b": 48},
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",
             "font": {"color": LINE, "size": 13, "family": FONT},
