@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import Field, asdict, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -433,7 +433,7 @@ def _run_command(kind: str) -> Callable[..., None]:
                 one.name,
                 Annotated[
                     type(one.default) | None,
-                    typer.Option(help=one.metadata["help"], show_default=str(one.default)),
+                    typer.Option(help=_setting_help(one), show_default=str(one.default)),
                 ],
             )
             for one in fields(CONFIGS[kind])
@@ -443,6 +443,12 @@ def _run_command(kind: str) -> Callable[..., None]:
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in parameters}
     return command
+
+
+def _setting_help(one: Field[Any]) -> str:
+    """What a setting does, and the values that it takes if they can be counted."""
+    text, choices = one.metadata["help"], one.metadata["choices"]
+    return f"{text} One of: {', '.join(choices)}." if choices else text
 
 
 def _parameter(name: str, annotation: Any, *, default: Any = None) -> inspect.Parameter:

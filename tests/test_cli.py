@@ -608,7 +608,7 @@ def test_help__shows_every_setting_with_its_default(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("COLUMNS", "400")
 
     with pytest.raises(SystemExit):
         run(kind, "--help")
@@ -617,6 +617,7 @@ def test_help__shows_every_setting_with_its_default(
     for one in fields(config):
         assert f"--{one.name.replace('_', '-')}" in shown
         assert one.metadata["help"] in shown
+        assert ", ".join(one.metadata["choices"]) in shown
         assert f"[default: ({one.default})]" in shown
 
 
