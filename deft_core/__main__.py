@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import typer
 
-from deft_core.config import DATA, PRESETS, Phase1Config, TrainingConfig
+from deft_core.config import DATA, PRESETS, Phase1Config, Phase2Config, TrainingConfig
 from deft_core.errors import EXIT_ERROR, ConfigError, DeftError, ExportError, RunError, StoreError
 from deft_core.export import FORMATS
 from deft_core.noise import MODES as NOISE_MODES
@@ -519,11 +519,16 @@ def _work_through(folder: RunFolder, *, kind: str) -> None:
 def _stage(folder: RunFolder) -> Generator[Progress, None, None]:
     """The work of a run, when it has its turn on its devices."""
     # Only the child process pays for torch, and a failing import is a failed run.
-    from deft_core import phase1, phase2, training
+    from deft_core import classifier, clip, phase1, phase2, training
 
     task = folder.config()
     settings = CONFIGS[task["kind"]].from_json(task["settings"])
     assert isinstance(settings, TrainingConfig)
+    # A misspelled model is told at once, and not after hours of waiting.
+    if isinstance(settings, Phase2Config):
+        classifier.check_model(settings)
+    else:
+        clip.check_exists(settings.model, settings.pretrained)
     stages = {"phase1": phase1.run, "phase2": phase2.run}
     yield from in_turn(
         stages[task["kind"]](folder),

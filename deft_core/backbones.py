@@ -50,8 +50,7 @@ def load(
     model's own. Raises ConfigError if timm has no such model or weights, if they are not here, or
     if the model does not end in one linear layer over square images.
     """
-    name = _full_name(model.removeprefix(TIMM_PREFIX), pretrained)
-    config = _config(name)
+    name, config = check_exists(model, pretrained)
     options: dict[str, Any] = {}
     if image_size and config.fixed_input_size:
         options["img_size"] = image_size
@@ -115,6 +114,13 @@ def load_whole(folder: Path) -> nn.Module:
     """The model that `save` has written: normalised images to logits."""
     model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
     return model
+
+
+def check_exists(model: str, pretrained: str) -> tuple[str, Any]:
+    """The full name of `timm:NAME` and what timm knows of it; ConfigError unless `load` can look
+    for this model. Nothing is fetched."""
+    name = _full_name(model.removeprefix(TIMM_PREFIX), pretrained)
+    return name, _config(name)
 
 
 def _full_name(name: str, pretrained: str) -> str:

@@ -79,6 +79,12 @@ def build_classifier(
     return build(settings, prompts, has_weights=has_weights)
 
 
+def check_model(settings: Phase2Config) -> None:
+    """ConfigError for a model or weights that nobody knows; nothing is fetched."""
+    library = backbones if settings.model.startswith(TIMM_PREFIX) else clip
+    library.check_exists(settings.model, settings.pretrained)
+
+
 def _of_clip(settings: Phase2Config, prompts: Sequence[str], *, has_weights: bool) -> Classifier:
     model = clip.load(
         settings.model,

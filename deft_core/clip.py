@@ -193,7 +193,7 @@ def load(
     `local-dir:FOLDER`; `image_size` 0 is its own. Raises ConfigError if it does not exist, has no
     weights here, or has towers that dual prompts cannot be put into.
     """
-    _check_exists(model, pretrained, has_weights=has_weights)
+    check_exists(model, pretrained, has_weights=has_weights)
     if not has_weights and not open_clip.get_pretrained_cfg(model, pretrained):
         pretrained = ""
     try:
@@ -251,7 +251,8 @@ def _is_of_openai(pretrained: str) -> bool:
         return any("/code/" in name for name in archive.namelist())
 
 
-def _check_exists(model: str, pretrained: str, *, has_weights: bool) -> None:
+def check_exists(model: str, pretrained: str, *, has_weights: bool = True) -> None:
+    """ConfigError unless `load` can look for this model; nothing is fetched."""
     if model.startswith(LOCAL_PREFIX):
         folder = Path(model.removeprefix(LOCAL_PREFIX))
         if not (folder / "open_clip_config.json").is_file():

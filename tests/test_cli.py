@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ from deft_core.__main__ import main
 from deft_core.config import Config, Phase1Config
 from deft_core.decisions import Decision
 from deft_core.errors import DataError, ExportError, RunError
-from deft_core.run_folder import RunFolder
+from deft_core.run_folder import Progress, RunFolder
 from deft_core.runs import CONFIGS
 from deft_core.store import Store
+from deft_core.turns import in_turn
 from deft_core.workspace import STORE, Workspace
-from tests.small_world import fingerprint, write_class_folders, write_image
+from tests.small_world import add_scores, fingerprint, write_class_folders, write_image
 from tests.tiny_clip import write_tiny_clip
 from tools.kill_review import Application
 
@@ -596,6 +598,24 @@ def test_predict__replaces_a_file_only_when_forced(
 
     assert "mine.csv exists" in errors
     assert (tmp_path / "mine.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("kind", "model"), [("phase1", "ViT-B-99"), ("phase2", "timm:resnte18")])
+def test_a_misspelled_model_is_told_while_the_device_is_taken(
+    workspace: Path, capsys: pytest.CaptureFixture[str], kind: str, model: str
+) -> None:
+    with Workspace.open(workspace) as opened:
+        add_scores(opened.store, [0.9, 0.9, 0.9, 0.9])
+    other = in_turn(
+        iter([Progress(stage="training")]), run=workspace / "other", devices={"cpu": "cpu"}
+    )
+    with closing(other):
+        next(other)
+        settings = ("--model", model, "--pretrained", "", "--device", "cpu")
+
+        error = refused(capsys, kind, *settings, "--workspace", workspace)
+
+    assert f'has no model named "{model.removeprefix("timm:")}"' in error
 
 
 # --- help and imports
