@@ -8,9 +8,11 @@ tower is open_clip's own Vision Transformer pass, because visual prompts live be
 from __future__ import annotations
 
 import json
+import logging
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -197,15 +199,16 @@ def load(
     if not has_weights and not open_clip.get_pretrained_cfg(model, pretrained):
         pretrained = ""
     try:
-        loaded = open_clip.create_model(
-            model,
-            pretrained=pretrained or None,
-            load_weights=has_weights,
-            device="cpu",
-            force_quick_gelu=needs_quick_gelu(model, pretrained),
-            force_image_size=image_size or None,
-            require_pretrained=has_weights,
-        )
+        with nullcontext() if has_weights else _unwarned():
+            loaded = open_clip.create_model(
+                model,
+                pretrained=pretrained or None,
+                load_weights=has_weights,
+                device="cpu",
+                force_quick_gelu=needs_quick_gelu(model, pretrained),
+                force_image_size=image_size or None,
+                require_pretrained=has_weights,
+            )
         tokenizer = open_clip.get_tokenizer(model)
     except (RuntimeError, ValueError, OSError, KeyError, TypeError, *WEIGHT_ERRORS) as error:
         raise ConfigError(
@@ -249,6 +252,17 @@ def _is_of_openai(pretrained: str) -> bool:
         return False
     with zipfile.ZipFile(pretrained) as archive:
         return any("/code/" in name for name in archive.namelist())
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """No warnings in the log: open_clip's that a model is random, when its weights come later."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def check_exists(model: str, pretrained: str, *, has_weights: bool = True) -> None:

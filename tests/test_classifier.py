@@ -94,7 +94,7 @@ def test_a_classifier_is_rebuilt_without_weights_from_its_state(model: str, name
     assert torch.equal(rebuilt(pixels(32)), trained(pixels(32)))
 
 
-def test_a_rebuilt_clip_needs_no_weights_that_are_gone() -> None:
+def test_a_rebuilt_clip_needs_no_weights_that_are_gone(caplog: pytest.LogCaptureFixture) -> None:
     settings = Phase2Config(model="ViT-S-32-alt", pretrained="/gone/weights.pt")
 
     with pytest.raises(ConfigError, match="there is no such file"):
@@ -102,6 +102,7 @@ def test_a_rebuilt_clip_needs_no_weights_that_are_gone() -> None:
     classifier = build_classifier(settings, CLASS_NAMES, has_weights=False)
 
     assert classifier.image_size == 224
+    assert not caplog.records
 
 
 # --- timm
