@@ -72,6 +72,13 @@ def test_a_phase_2_in_which_nothing_learns_is_refused() -> None:
         Phase2Config(image_side="none", head="text")
 
 
+def test_lora_cannot_be_compiled() -> None:
+    with pytest.raises(ConfigError, match='cannot follow the image_side "lora"') as caught:
+        Phase1Config(image_side="lora", is_compiled=True)
+
+    assert "is_compiled" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
