@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 digest = $(shell cat $(1) | cksum | cut -d' ' -f1)
 RUN_STAMP := .venv/.run-$(call digest,requirements.txt)
-DEV_STAMP := .venv/.dev-$(call digest,requirements.txt requirements-dev.txt)
+DEV_STAMP := .venv/.dev-$(call digest,requirements.txt requirements-onnx.txt requirements-dev.txt)
 CODE := app.py deft_core review_ui tests tools
 
 .PHONY: demo app test check format clean

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from peft import LNTuningConfig, LoraConfig, inject_adapter_in_model
+from peft import LNTuningConfig, LoraConfig, PeftModel, inject_adapter_in_model
 from torch import Tensor, nn
 
 from deft_core.clip import Clip
@@ -95,6 +97,20 @@ def _check_learns(tower: nn.Module, settings: TrainingConfig, *, image_size: int
         )
 
 
+def merge_adapter(adapted: Any, tower: nn.Module, *, folder: Path, name: str) -> None:
+    """Add what peft has put into `adapted` and trained there to the weights of `tower`, which is
+    of the same kind; alone, it goes to `folder` in peft's own format. `name` is the base model."""
+    with _norms_allowed():
+        model = PeftModel(tower, adapted.peft_config["default"])
+    model.get_base_model().load_state_dict(adapted.state_dict())
+    model.peft_config["default"].base_model_name_or_path = name
+    # Left to itself, peft asks the model hub whether the base model has other embeddings there.
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    # A card of nothing but gaps: what is to be said stands in the one of the whole model.
+    (folder / "README.md").unlink()
+    model.merge_and_unload()
+
+
 class VisualPrompts(nn.Module):
     """Prompt tokens behind the patch tokens of a CLIP's image tower, from construction on.
 
@@ -117,7 +133,8 @@ class VisualPrompts(nn.Module):
     def _put_in(self, number: int) -> Callable[[nn.Module, Arguments, Keywords], Call]:
         def append(_block: nn.Module, args: Arguments, kwargs: Keywords) -> Call:
             hidden: Float[Tensor, "batch length width"] = args[0]
-            prompt = self.tokens[number].to(hidden.dtype).expand(len(hidden), -1, -1)
+            # len() would fix the size of the batch in an exported program.
+            prompt = self.tokens[number].to(hidden.dtype).expand(hidden.shape[0], -1, -1)
             return (torch.cat([hidden[:, : self.n_kept], prompt], dim=1), *args[1:]), kwargs
 
         return append
@@ -188,11 +205,17 @@ def _keep_exact(attention: Any) -> None:
 
 
 def _norms(clip: Clip, _settings: TrainingConfig) -> nn.Module:
-    with warnings.catch_warnings():
-        # peft asks for the sizes of linear layers, which layer norms do not have.
-        warnings.filterwarnings("ignore", "Unsupported layer type", UserWarning)
+    with _norms_allowed():
         inject_adapter_in_model(LNTuningConfig(target_modules=LAYER_NORMS), clip.visual)
     return nn.Module()
+
+
+@contextmanager
+def _norms_allowed() -> Iterator[None]:
+    """No warning that layer norms lack the sizes of linear layers, for which peft asks."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Unsupported layer type", UserWarning)
+        yield
 
 
 def _biases(clip: Clip, _settings: TrainingConfig) -> nn.Module:

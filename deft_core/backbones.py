@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import timm
-from timm.models import get_pretrained_cfg, split_model_name_tag
+from timm.models import get_pretrained_cfg, save_for_hf, split_model_name_tag
 from torch import nn
 
 from deft_core.clip import WEIGHT_ERRORS, Normalise
@@ -86,6 +88,33 @@ def load(
         image_size=image_size or config.input_size[-1],
         normalise=Normalise(config.mean, config.std),
     )
+
+
+def save(backbone: Backbone, folder: Path, *, class_names: Sequence[str]) -> None:
+    """Write the tower, its head put back, so that timm loads it as local-dir:FOLDER."""
+    backbone.tower.set_submodule(backbone.head_name, backbone.head)
+    mean, deviation = backbone.normalise.statistics()
+    size = backbone.image_size
+    save_for_hf(
+        backbone.tower,
+        str(folder),
+        model_config={"label_names": list(class_names)},
+        data_config={
+            "input_size": (3, size, size),
+            "mean": mean,
+            "std": deviation,
+            "interpolation": "bicubic",
+            "crop_pct": 1.0,
+            "crop_mode": "center",
+        },
+        safe_serialization=True,
+    )
+
+
+def load_whole(folder: Path) -> nn.Module:
+    """The model that `save` has written: normalised images to logits."""
+    model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    return model
 
 
 def _full_name(name: str, pretrained: str) -> str:

@@ -7,6 +7,7 @@ tower is open_clip's own Vision Transformer pass, because visual prompts live be
 
 from __future__ import annotations
 
+import json
 import os
 import zipfile
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ import torch
 from jaxtyping import Float, Int, Real
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -44,6 +46,11 @@ class Normalise(nn.Module):
     ) -> Float[Tensor, "batch 3 height width"]:
         mean, deviation = self.channels
         return (images.float() - mean) / deviation
+
+    def statistics(self) -> tuple[list[float], list[float]]:
+        """The mean and the deviation of each channel, for values from 0 to 1."""
+        mean, deviation = (self.channels.flatten(1) / 255).tolist()
+        return mean, deviation
 
 
 class Clip(nn.Module):
@@ -210,6 +217,21 @@ def load(
         ) from error
     check_towers(model, loaded)
     return Clip(loaded, tokenizer)
+
+
+def save(clip: Clip, folder: Path, *, model: str, pretrained: str) -> None:
+    """Write a CLIP, which was loaded by these names, so that open_clip loads it as
+    local-dir:FOLDER."""
+    config = open_clip.get_model_config(model)
+    config["vision_cfg"]["image_size"] = clip.image_size
+    if needs_quick_gelu(model, pretrained):
+        config["quick_gelu"] = True
+    mean, deviation = clip.normalise.statistics()
+    preprocessing = {"mean": mean, "std": deviation, "interpolation": "bicubic"}
+    saved = {"model_cfg": config, "preprocess_cfg": {**preprocessing, "resize_mode": "shortest"}}
+    (folder / "open_clip_config.json").write_text(json.dumps(saved, indent=1), encoding="utf-8")
+    weights = {name: value.contiguous() for name, value in clip.model.state_dict().items()}
+    save_file(weights, folder / "open_clip_model.safetensors")
 
 
 def needs_quick_gelu(model: str, pretrained: str) -> bool:

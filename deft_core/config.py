@@ -162,6 +162,7 @@ class TrainingConfig(Config):
     gradient_limit: float = setting(
         0.0,
         "Longest gradient that a step follows in full; longer ones are shortened to it. 0 for any.",
+        label="Longest gradient",
         minimum=0,
         is_advanced=True,
     )
@@ -281,6 +282,14 @@ class Phase1Config(TrainingConfig):
         is_advanced=True,
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.is_compiled and self.image_side == "lora":
+            raise ConfigError(
+                'torch.compile cannot follow the image_side "lora", for it changes weights.',
+                "Choose another image_side, or leave is_compiled out.",
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Phase2Config(TrainingConfig):
@@ -322,13 +331,14 @@ class Phase2Config(TrainingConfig):
         "given",
         "What else to train on in the same way, to show what the curated set is worth: all given "
         "labels, those that phase 1 selected without any decision, both, or none.",
-        label="Compare with",
+        label="Also train on",
         choices=COMPARISONS,
     )
     balancing: str = setting(
         "none",
         "For classes of unequal size: weights make images of a small class count more, sampling "
         "shows them more often.",
+        label="Classes of unequal size",
         choices=("none", "weights", "sampling"),
         is_advanced=True,
     )
@@ -336,6 +346,7 @@ class Phase2Config(TrainingConfig):
         0,
         "Stop early: when this many epochs have not bettered the accuracy on the validation "
         "images, and keep the weights of the best epoch. 0 trains all epochs, as in the paper.",
+        label="Epochs without improvement",
         minimum=0,
         is_advanced=True,
     )
@@ -432,9 +443,16 @@ PRESETS: Mapping[type[Config], Mapping[str, Mapping[str, Any]]] = {
 }
 
 PRESET_HELPS: Mapping[str, str] = {
-    "paper": "as published, for a large model and a GPU",
-    "paper-real-noise": "as published for labels that people or the web got wrong",
-    "fast": "encodes each image once and learns the prompts alone: the quickest without a GPU",
-    "demo": "the small model that comes with the application, for the demo pictures",
+    "paper": "As published, with a large model: for a GPU.",
+    "paper-real-noise": "As published for labels that people or the web got wrong: for a GPU.",
+    "fast": "Encodes each image once and learns the prompts alone: the quickest without a GPU.",
+    "demo": "The small model that comes with the application, for the demo pictures.",
+    "demo-fast": "The small model for the demo pictures, encoding each of them once.",
+    "linear-probe": "Encodes each image once and learns a linear layer alone: quick.",
+    "adapter": "Learns visual prompts beside the text encoder's classes: few numbers to learn.",
+    "paper-vit-b16-augreg": "The paper's ViT-B/16 of timm instead of a CLIP.",
+    "paper-resnet50": "The paper's ResNet-50 of timm instead of a CLIP.",
+    "paper-convnext-tiny": "The paper's ConvNeXt-T of timm instead of a CLIP.",
+    "paper-mae-vit-b16": "The paper's ViT-B/16 of a masked auto-encoder instead of a CLIP.",
 }
 """What each preset is for."""

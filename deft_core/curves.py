@@ -32,6 +32,6 @@ class Curves:
             return
         if self._writer is None:
             self._writer = SummaryWriter(str(self._path), purge_step=progress.done)
-        values = {"loss": progress.loss, "images per second": progress.images_per_second or 0.0}
+        values = {"loss": progress.loss, "images_per_second": progress.images_per_second or 0.0}
         for name, value in values.items():
             self._writer.add_scalar(f"{name}/{progress.stage}", value, progress.done)

@@ -4,6 +4,9 @@ Only two places show them: the command line (standard error, exit code 2) and th
 the browser side.
 """
 
+EXIT_ERROR = 2
+"""How a command ends that one of these has stopped."""
+
 
 class DeftError(Exception):
     """What is wrong, what was expected and what was found; `hint` says what to do about it."""

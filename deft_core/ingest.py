@@ -209,6 +209,14 @@ def read_source(
 # --- which images there are
 
 
+def image_files(folder: Path) -> tuple[str, ...]:
+    """The images at any depth below a folder, relative to it, without hidden and linked folders."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder.", "Give a folder with images.")
+    files, _ = _walk(folder)
+    return tuple(path.as_posix() for path in _images_among(files))
+
+
 def _list(source: Path, *, root: Path | None) -> _Listing:
     if not source.exists():
         raise DataError(f"{source} does not exist.", "Give a folder with images, or a CSV file.")
@@ -229,7 +237,7 @@ def _list(source: Path, *, root: Path | None) -> _Listing:
 def _list_folders(source: Path) -> _Listing:
     root = source.resolve()
     files, linked_folders = _walk(root)
-    images = sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
+    images = _images_among(files)
     is_split = _has_split_folders(source, images=images)
     depth = 2 if is_split else 1
     classed = [path for path in images if len(path.parts) > depth]
@@ -285,6 +293,10 @@ def _walk(root: Path) -> tuple[list[Path], list[Path]]:
         files += [here / name for name in filter(_is_visible, names)]
         linked_folders += [here / name for name in folders if Path(place, name).is_symlink()]
     return files, linked_folders
+
+
+def _images_among(files: Iterable[Path]) -> list[Path]:
+    return sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _is_visible(name: str) -> bool:

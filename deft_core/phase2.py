@@ -56,7 +56,7 @@ def run(folder: RunFolder) -> Iterator[Progress]:
     task = folder.config()
     settings = Phase2Config.from_json(task["settings"])
     samples = folder.samples()
-    plan = Plan.of(samples, settings)
+    plan = Plan.of(samples, settings, round=task["round"])
 
     yield Progress(stage="loading the model")
     adaptation = Adaptation(folder, plan, settings, prompts=task["prompts"])
@@ -133,9 +133,13 @@ class Plan:
     test_rows: Int[np.ndarray, " n_test"]
 
     @classmethod
-    def of(cls, samples: pa.Table, settings: Phase2Config) -> Plan:
-        """The curated set last. Raises RunError when it is empty, and ConfigError when there are
-        no validation images for `patience`."""
+    def of(cls, samples: pa.Table, settings: Phase2Config, *, round: int) -> Plan:
+        """The curated set last. From the second round on, phase 1 has judged the reviewed labels:
+        what it believes of a given label is known only where that one stands.
+
+        Raises RunError when a set is empty, and ConfigError when `patience` has no validation
+        images.
+        """
         split = samples["split"].to_numpy()
         given, final, curated = (
             samples[name].fill_null(NO_LABEL).to_numpy().astype(np.int64)
@@ -143,10 +147,12 @@ class Plan:
         )
         has_label, is_train = final != NO_LABEL, split == "train"
         standing = np.where(has_label, final, given)
-        is_clean = samples["is_clean"].fill_null(False).to_numpy()
+        is_selected = samples["is_clean"].fill_null(False).to_numpy()
+        if round > 1:
+            is_selected = is_selected & (final == given)
         candidates = {
             "given": (is_train, given),
-            "selected": (is_train & is_clean, given),
+            "selected": (is_train & is_selected, given),
             "curated": (is_train & (curated != NO_LABEL), curated),
         }
         wanted = {"none": (), "both": ("given", "selected")}.get(

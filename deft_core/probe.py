@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 
 from deft_core.run_folder import Progress, RunFolder
@@ -12,18 +12,18 @@ from deft_core.run_process import Stage
 MEASURED_SECONDS = 8.0
 
 
-def probing(stage: Stage) -> Stage:
+def probing(stage: Stage, *, clock: Callable[[], float] = time.monotonic) -> Stage:
     """The stage until its speed is known. Its report holds the `seconds` that all of it would take,
     of which `measured_seconds` were tried."""
 
     def probe(folder: RunFolder) -> Generator[Progress, None, None]:
-        begun = time.monotonic()
+        begun = clock()
         first: tuple[float, int] | None = None
         seconds_left = 0.0
         with closing(stage(folder)) as reports:
             for progress in reports:
                 yield progress
-                now = time.monotonic()
+                now = clock()
                 if not progress.total:
                     continue
                 if first is None:
@@ -33,7 +33,7 @@ def probing(stage: Stage) -> Stage:
                     speed = (progress.done - first[1]) / (now - first[0])
                     seconds_left = (progress.total - progress.done) / max(speed, 1e-9)
                     break
-        seconds = time.monotonic() - begun
+        seconds = clock() - begun
         folder.write_json(
             "report.json", {"seconds": seconds + seconds_left, "measured_seconds": seconds}
         )

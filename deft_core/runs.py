@@ -231,6 +231,7 @@ class Runs:
                 'Ingest it again with the split "train" for the images to learn from.',
             )
         n_before = current.round if current else 0
+        samples = self._store.samples()
         config = {
             "kind": kind,
             "round": n_before + 1 if kind == "phase1" else n_before,
@@ -241,11 +242,11 @@ class Runs:
             "prompts": list(dataset.prompts),
             "settings": settings.to_json(),
             "is_probe": is_probe,
+            "labels": selection.label_provenance(samples),
         }
-        samples = _run_samples(self._store.samples())
         path = self._path / name
         with explaining(RunFolder(path)):
-            return RunFolder.create(path, config=config, samples=samples)
+            return RunFolder.create(path, config=config, samples=_run_samples(samples))
 
     def _spawn(self, folder: RunFolder, *, kind: str) -> None:
         package_root = str(Path(__file__).resolve().parent.parent)
@@ -270,14 +271,14 @@ class Runs:
     def _next_number(self) -> int:
         taken = [path.name for path in self._path.iterdir() if RUN_ID.fullmatch(path.name)]
         taken += [run.run_id for run in self._store.runs()]
-        return max(map(_number, taken), default=0) + 1
+        return max(map(run_number, taken), default=0) + 1
 
     # --- watching
 
     def _folders(self) -> tuple[RunFolder, ...]:
         """The whole run folders, oldest first."""
         ids = [path.parent.name for path in self._path.glob("*/status.json")]
-        ordered = sorted(filter(RUN_ID.fullmatch, ids), key=_number)
+        ordered = sorted(filter(RUN_ID.fullmatch, ids), key=run_number)
         return tuple(RunFolder(self._path / run_id) for run_id in ordered)
 
     def _folder(self, run_id: str) -> RunFolder:
@@ -331,7 +332,8 @@ def _is_of(folder: RunFolder, kind: str) -> bool:
     return folder.run_id.startswith(kind)
 
 
-def _number(run_id: str) -> int:
+def run_number(run_id: str) -> int:
+    """The number at the end of a run's id, which grows from run to run."""
     return int(run_id.rpartition("-")[2])
 
 

@@ -6,11 +6,13 @@ NaN where there is no score, "" where there is no verdict.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 NO_LABEL = -1
@@ -108,3 +110,25 @@ def curated_set(samples: pa.Table) -> CuratedSet:
             is_train=samples["split"].to_numpy() == "train",
         ),
     )
+
+
+def label_provenance(samples: pa.Table) -> dict[str, Any]:
+    """Where the labels of the training samples of `Store.samples()` come from, as counts.
+
+    `by_verdict`, `n_undecided_clean` and `n_undecided_flagged` add up to `n_train`; `n_changed` are
+    the reviewed labels that differ from the given ones.
+    """
+    train = samples.filter(pc.equal(samples["split"], "train"))
+    verdict = train["verdict"].fill_null("").to_numpy()
+    is_clean = train["is_clean"].fill_null(False).to_numpy()
+    reviewed = train["reviewed_label"].fill_null(NO_LABEL).to_numpy()
+    is_changed = (reviewed != NO_LABEL) & (reviewed != train["given_label"].to_numpy())
+    return {
+        "n_train": train.num_rows,
+        "by_verdict": dict(Counter(verdict[verdict != ""].tolist())),
+        "n_changed": int(is_changed.sum()),
+        "n_undecided_clean": int(((verdict == "") & is_clean).sum()),
+        "n_undecided_flagged": int(((verdict == "") & ~is_clean).sum()),
+        "n_reviewers": pc.count_distinct(train["reviewer"]).as_py(),
+        "n_rounds": pc.count_distinct(train["round"]).as_py(),
+    }

@@ -9,24 +9,34 @@ cache/               previews; may be deleted
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.request import ProxyHandler, Request, build_opener
 from uuid import uuid4
 
-from deft_core.errors import DataError, ExportError, StoreError, StoreTakenError
+from deft_core.errors import (
+    EXIT_ERROR,
+    DataError,
+    ExportError,
+    RunError,
+    StoreError,
+    StoreTakenError,
+)
 from deft_core.export import Exported, export
 from deft_core.ingest import Ingested, IngestReport, read_source
 from deft_core.prompts import changed_prompts
 from deft_core.review import Review
-from deft_core.run_folder import writing_whole
-from deft_core.runs import Runs
+from deft_core.run_folder import RunFolder, writing_whole
+from deft_core.runs import PROGRAM, Runs, run_number
 from deft_core.store import BACKUPS, Dataset, Store, utc_now
 
 STORE = "store.duckdb"
 SERVER = "server.json"
+EXPORTS = "exports"
 ANSWER_SECONDS = 600
 
 OnProgress = Callable[[int, int], None]
@@ -46,7 +56,7 @@ class Workspace:
         """The workspace at `path`, made when missing. What runs left behind while nobody looked is
         imported. StoreError when another process has it open."""
         try:
-            for name in ("runs", "cache", "exports"):
+            for name in ("runs", "cache", EXPORTS):
                 (path / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(
@@ -96,7 +106,7 @@ class Workspace:
     @property
     def exports(self) -> Path:
         """Where exports go by default."""
-        return self.path / "exports"
+        return self.path / EXPORTS
 
     @property
     def dataset(self) -> Dataset | None:
@@ -144,15 +154,33 @@ class Workspace:
         on_progress: OnProgress | None = None,
     ) -> Exported:
         """What was written at `to` as "csv" or "folders"; only a forced csv replaces a file."""
-        place = to.resolve()
-        if place.is_relative_to(self.path) and self.exports not in place.parents:
-            raise ExportError(
-                f"{to} lies in the workspace {self.path}.",
-                f"Choose a place below {self.exports}, or one outside of the workspace.",
-            )
+        refuse_inside(self.path, to)
         return export(
             self.store, format=format, to=to, is_forced=is_forced, on_progress=on_progress
         )
+
+    def export_model(self, *, to: Path, has_onnx: bool = False) -> dict[str, Any]:
+        """What the command export-model tells of the newest phase 2's classifier, written to `to`.
+
+        It works in a process of its own, for this one never imports torch.
+        """
+        run = find_model(self.path)
+        options = ["--run", run, "--to", to.resolve(), "--json", *(["--onnx"] if has_onnx else [])]
+        done = subprocess.run(
+            [*PROGRAM, "export-model", *map(str, options)],
+            cwd=Path(__file__).resolve().parent.parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode == EXIT_ERROR:
+            (told,) = re.findall(r"^Error: (.*)", done.stderr.strip(), flags=re.M | re.S)
+            message, _, hint = told.partition("\nHint: ")
+            raise ExportError(message, hint)
+        if done.returncode != 0:
+            raise RuntimeError(done.stderr)
+        exported: dict[str, Any] = json.loads(done.stdout)
+        return exported
 
 
 def back_up(path: Path, *, to: Path) -> Path:
@@ -195,6 +223,37 @@ def _ask_application(path: Path, *, taken: StoreTakenError) -> Path:
             "Close it, then try again.",
         ) from error
     return path / BACKUPS / Path(name).name
+
+
+def refuse_inside(path: Path, to: Path) -> None:
+    """ExportError when `to` lies in the workspace at `path`, but not below its exports."""
+    workspace, place = path.resolve(), to.resolve()
+    exports = workspace / EXPORTS
+    if place.is_relative_to(workspace) and exports not in place.parents:
+        raise ExportError(
+            f"{to} lies in the workspace {workspace}.",
+            f"Choose a place below {exports}, or one outside of the workspace.",
+        )
+
+
+def find_model(path: Path, name: str = "") -> Path:
+    """The folder `name`, or that of the phase 2 with this id in the workspace at `path`; without a
+    name that of the newest one that is done. The store stays closed, so an application that has it
+    open is not in the way. RunError when there is none."""
+    runs = path / "runs"
+    if name:
+        known = [place for place in (Path(name), runs / name) if place.is_dir()]
+        if not known:
+            raise RunError(f'There is no folder and no run "{name}".', f"Runs are in {runs}.")
+        return known[0]
+    done = [
+        folder.path
+        for folder in map(RunFolder, runs.glob("phase2-*"))
+        if (folder.path / "status.json").exists() and folder.status().state == "done"
+    ]
+    if not done:
+        raise RunError(f"{path} has no phase 2 that is done.", "Run phase 2 first.")
+    return max(done, key=lambda folder: run_number(folder.name))
 
 
 def is_workspace(path: Path) -> bool:

@@ -29,6 +29,8 @@ from review_ui.widgets import (
 FORMATS = (
     ("One CSV file with every image, its labels and verdict", "csv"),
     ("Class folders with copies of the curated images", "folders"),
+    ("The newest phase 2's classifier, for timm or open_clip, with a model card", "model"),
+    ("The same, and as ONNX for onnxruntime", "model-onnx"),
 )
 
 
@@ -96,7 +98,12 @@ class ExportTab:
     def _write(self, form: str) -> Any:
         if self._workspace.dataset is None:
             raise DataError("There is nothing to export.", "Bring in a data set first.")
-        name = f"labels-{self._clock():%Y%m%d-%H%M%S}"
+        when = f"{self._clock():%Y%m%d-%H%M%S}"
+        if form in ("model", "model-onnx"):
+            to = self._workspace.exports / f"model-{when}"
+            told = self._workspace.export_model(to=to, has_onnx=form == "model-onnx")
+            return shown(f"**Written:** the classifier of {told['run_id']}\n\n{literal(str(to))}")
+        name = f"labels-{when}"
         is_csv = form == "csv"
         to = self._workspace.exports / (f"{name}.csv" if is_csv else name)
         exported = self._workspace.export(form, to=to)

@@ -129,8 +129,9 @@ class SettingsForm:
             self._presets,
             value=self._presets[0],
             label="Preset",
-            info=f"Fills in the settings below. {_told(self._presets)}",
+            info="Fills in the settings below; each of them can still be changed.",
         )
+        self._meaning = gr.Markdown(_meaning(self._presets[0]))
         plain = [one for one in self._fields.values() if not one.metadata["is_advanced"]]
         advanced = [one for one in self._fields.values() if one.metadata["is_advanced"]]
         with gr.Accordion("Settings", open=False), gr.Row(elem_classes="form-grid"):
@@ -140,6 +141,8 @@ class SettingsForm:
 
     def wire(self) -> None:
         self.preset.input(shows_errors(self._of_preset), self.preset, self.inputs, **PRESSED)
+        # It changes with what a look at the page fills in, too.
+        self.preset.change(_meaning, self.preset, self._meaning, **LOOKED_AT)
         for one in self.inputs:
             one.input(shows_errors(self._preset_now), self.inputs, self.preset, **LOOKED_AT)
 
@@ -179,16 +182,20 @@ class SettingsForm:
             self._inputs[one.name] = _input(one)
 
 
-def _told(presets: Sequence[str]) -> str:
-    """What the presets are for, in one paragraph."""
-    return " ".join(f"{name}: {PRESET_HELPS[name]}." for name in presets if name in PRESET_HELPS)
+def _meaning(preset: str | None) -> str:
+    return PRESET_HELPS[preset] if preset else "Settings of your own."
+
+
+def setting_label(one: Any) -> str:
+    """What the form calls a setting: by its label, or its name."""
+    return one.metadata["label"] or one.name.replace("_", " ").capitalize()
 
 
 def _input(one: Any) -> gr.components.Component:
     """The component that suits a setting's type."""
     shown_as = {
         "value": one.default,
-        "label": one.metadata["label"] or one.name.replace("_", " ").capitalize(),
+        "label": setting_label(one),
         "info": one.metadata["help"],
         "min_width": 260,
     }

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from deft_core.__main__ import main
 from deft_core.config import Config, Phase1Config
 from deft_core.decisions import Decision
-from deft_core.errors import DataError
+from deft_core.errors import DataError, ExportError, RunError
 from deft_core.run_folder import RunFolder
 from deft_core.runs import CONFIGS
 from deft_core.store import Store
@@ -83,6 +84,15 @@ def test_the_whole_loop(tmp_path: Path, tiny_clip: str, capsys: pytest.CaptureFi
     detected = run_json(capsys, "phase1", *in_workspace, *model, "--vpt-tokens", "2")
     adapted = run_json(capsys, "phase2", *in_workspace, *model, "--compares-with", "none")
     written = run_json(capsys, "export", *in_workspace, "--to", tmp_path / "labels.csv")
+    exported = run_json(capsys, "export-model", *in_workspace, "--to", tmp_path / "model")
+    with Workspace.open(tmp_path / "ws") as opened:
+        from_page = opened.export_model(to=opened.exports / "model")
+    told = run_json(
+        capsys,
+        *("predict", source / "test", "--model", tmp_path / "model"),
+        *("--top", "2", "--to", tmp_path / "predictions.csv"),
+    )
+    of_run = run_json(capsys, "predict", source / "test", *in_workspace, "--top", "2")
     status = run_json(capsys, "status", *in_workspace)
 
     assert drawn["n_train"] == 24
@@ -95,6 +105,15 @@ def test_the_whole_loop(tmp_path: Path, tiny_clip: str, capsys: pytest.CaptureFi
     assert (evaluation["trained_on"], evaluation["test"]["n"]) == ("curated", 8)
     with (tmp_path / "labels.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == written["n_samples"] == 32
+    assert exported["run_id"] == from_page["run_id"] == "phase2-002"
+    assert set(exported["files"]) == set(from_page["files"])
+    assert told["predictions"] == of_run["predictions"]
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        labels = [row["predicted_label"] for row in csv.DictReader(file)]
+    assert labels == [one["top"][0]["label"] for one in told["predictions"]]
+    assert len(labels) == 8
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    assert "| training images with a given label | 24 |" in card
     assert status["dataset"]["n_samples"] == 32
     assert [one["state"] for one in status["runs"]] == ["done", "done"]
     assert status["review"]["n_samples"] == 24
@@ -506,6 +525,77 @@ def test_workspace__a_file_is_in_the_way(
     errors = refused(capsys, "ingest", source, "--workspace", tmp_path / "ws")
 
     assert f"Error: {tmp_path / 'ws'} cannot hold a workspace: Not a directory." in errors
+
+
+# --- models
+
+
+def test_models__before_there_is_one(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    in_workspace = ("--workspace", workspace)
+    to = ("--to", tmp_path / "model")
+
+    for command in (["export-model", *to], ["predict", tmp_path / "pets"]):
+        errors = refused(capsys, *command, *in_workspace)
+        assert errors == (
+            f"Error: {workspace} has no phase 2 that is done.\nHint: Run phase 2 first.\n"
+        )
+    errors = refused(capsys, "export-model", *to, *in_workspace, "--run", "phase2-009")
+    assert 'no folder and no run "phase2-009"' in errors
+    errors = refused(capsys, "predict", tmp_path / "pets", "--model", tmp_path / "pets")
+    assert "holds no classifier" in errors
+    errors = refused(capsys, "export-model", "--to", workspace / "runs" / "mine", *in_workspace)
+    assert f"lies in the workspace {workspace}" in errors
+    with Workspace.open(workspace) as opened, pytest.raises(RunError, match="no phase 2"):
+        opened.export_model(to=opened.exports / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_export_model__what_the_page_is_told_when_it_fails(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunFolder.create(
+        workspace / "runs" / "phase2-001",
+        config={
+            "kind": "phase2",
+            "round": 1,
+            "created_at": "2026-01-02T03:04:05+00:00",
+            "root": str(tmp_path / "pets"),
+            "cache": str(workspace / "cache"),
+            "class_names": ["cat", "dog"],
+            "prompts": ["cat", "dog"],
+            "settings": {},
+        },
+        samples=pa.table({}),
+    )
+
+    with Workspace.open(workspace) as opened:
+        folder.set_status("done")  # Its results are not imported any more.
+        with pytest.raises(ExportError) as caught:
+            opened.export_model(to=opened.exports / "model")
+
+    assert caught.value.message.endswith("holds no classifier.")
+    assert caught.value.hint.startswith("Give a folder that export-model has written")
+
+
+def test_predict__replaces_a_file_only_when_forced(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.csv").write_text("mine")
+
+    errors = refused(
+        capsys,
+        "predict",
+        tmp_path / "pets",
+        "--workspace",
+        workspace,
+        "--to",
+        tmp_path / "mine.csv",
+    )
+
+    assert "mine.csv exists" in errors
+    assert (tmp_path / "mine.csv").read_text() == "mine"
 
 
 # --- help and imports

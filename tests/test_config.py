@@ -70,3 +70,10 @@ def test_the_application_keeps_its_data_in_one_place_whatever_the_current_folder
 def test_a_phase_2_in_which_nothing_learns_is_refused() -> None:
     with pytest.raises(ConfigError, match="nothing is left to learn"):
         Phase2Config(image_side="none", head="text")
+
+
+def test_lora_cannot_be_compiled() -> None:
+    with pytest.raises(ConfigError, match='cannot follow the image_side "lora"') as caught:
+        Phase1Config(image_side="lora", is_compiled=True)
+
+    assert "is_compiled" in caught.value.hint

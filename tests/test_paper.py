@@ -367,6 +367,9 @@ def test_one_command_makes_a_row_and_makes_it_only_once(
     kind, seed, *figures = row.split()[:6]
     assert (kind, seed) == ("given", "0")
     assert all(0 <= float(one) <= 100 for one in figures)
+    assert float(figures[-1]) * N_TEST / 100 == pytest.approx(
+        round(float(figures[-1]) * N_TEST / 100), abs=0.01
+    )
     assert "precision 88.43, accuracy 79.04" in row
     assert capsys.readouterr().out == first
     assert sorted((tmp_path / "out").rglob("phase?-*")) == before

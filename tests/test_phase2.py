@@ -188,6 +188,19 @@ def test_the_test_uses_final_labels_and_says_which_were_reviewed(make_run: MakeR
     assert sum(n for _, _, n in test["confusion"]) == N_TEST - 1
 
 
+@pytest.mark.parametrize(("round_", "n_selected"), [(1, N_TRAIN), (2, N_TRAIN - 1)])
+def test_what_phase_1_believes_of_a_reviewed_label_selects_no_given_one(
+    round_: int, n_selected: int
+) -> None:
+    final = [(label + 1) % 3 if i == 0 else label for i, label in enumerate(TRUE)]
+    settings = Phase2Config(compares_with="selected")
+
+    selected, curated = Plan.of(samples(final=final, reviewed=(0,)), settings, round=round_).sets
+
+    assert len(selected.rows) == n_selected
+    assert curated.labels[0] == final[0]
+
+
 def test_an_empty_curated_set_is_refused_before_any_work(make_run: MakeRun) -> None:
     folder = make_run(samples(curated=[None] * N))
 
@@ -301,7 +314,7 @@ def test_balancing_changes_what_is_learned(make_run: MakeRun, balancing: str) ->
 
 
 def test_a_validation_split_decides_and_is_not_trained_on() -> None:
-    plan = Plan.of(samples(), Phase2Config(patience=2, compares_with="both"))
+    plan = Plan.of(samples(), Phase2Config(patience=2, compares_with="both"), round=1)
 
     for one in plan.sets:
         assert one.rows.tolist() == list(range(N_TRAIN))
@@ -314,7 +327,7 @@ def test_without_a_validation_split_the_seed_draws_a_share_for_all_sets() -> Non
     settings = {"patience": 2, "validation_share": 0.25, "compares_with": "both"}
 
     first, again, other = (
-        Plan.of(table, Phase2Config(seed=seed, **settings)) for seed in (0, 0, 1)
+        Plan.of(table, Phase2Config(seed=seed, **settings), round=1) for seed in (0, 0, 1)
     )
 
     given, selected, _ = first.sets
@@ -330,7 +343,7 @@ def test_patience_without_validation_images_is_refused() -> None:
     table = samples(splits=["train"] * N_TRAIN + ["test"] * (N - N_TRAIN))
 
     with pytest.raises(ConfigError, match="leaves none"):
-        Plan.of(table, Phase2Config(patience=1, validation_share=0.01))
+        Plan.of(table, Phase2Config(patience=1, validation_share=0.01), round=1)
 
 
 def test_training_stops_when_nothing_gets_better(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -423,20 +422,40 @@ def test_memory_that_holds_no_single_image_ends_the_run(
         detect(folder, n_held=0)
 
 
-def test_a_compiled_detector_computes_the_same(data: Path) -> None:
-    if shutil.which("g++") is None:
-        pytest.skip("torch.compile needs a C++ compiler")
-    images = torch.randint(256, (4, 3, 16, 16), dtype=torch.uint8)
-    logits = []
-    for is_compiled in (False, True):
-        settings = Phase1Config(**phase1_settings(data, is_compiled=is_compiled))
-        torch.manual_seed(0)
-        detector = phase1.build_detector(settings, CLASS_NAMES)
-        with torch.no_grad():
-            logits.append(detector(images))
+@pytest.fixture
+def traced() -> Iterator[None]:
+    """torch.compile traces both passes and runs them with torch's own kernels: no C++ compiler."""
+    before = torch.compiler.get_default_backend()
+    torch.compiler.set_default_backend("aot_eager")
+    yield
+    torch.compiler.set_default_backend(before)
+    torch.compiler.reset()
 
-    torch.testing.assert_close(logits[1].pos, logits[0].pos, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(logits[1].neg, logits[0].neg, rtol=1e-4, atol=1e-4)
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("image_side", ["vpt-deep", "all"])
+def test_a_traced_image_tower_has_the_same_logits_and_gradients(
+    data: Path, image_side: str
+) -> None:
+    images = torch.randint(256, (4, 3, 16, 16), dtype=torch.uint8)
+    found = []
+    for is_compiled in (False, True):
+        settings = phase1_settings(data, is_compiled=is_compiled, image_side=image_side)
+        torch.manual_seed(0)
+        detector = phase1.build_detector(Phase1Config(**settings), CLASS_NAMES)
+        logits = detector(images)
+        (logits.pos.square().sum() + logits.neg.square().sum()).backward()
+        found.append((logits, dict(detector.named_parameters())))
+
+    (plain, parameters), (compiled, compiled_parameters) = found
+    torch.testing.assert_close(compiled.pos, plain.pos, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(compiled.neg, plain.neg, rtol=1e-4, atol=1e-4)
+    learnt = [name for name, one in parameters.items() if one.requires_grad]
+    assert any("visual" in name or "added" in name for name in learnt)
+    for name in learnt:
+        torch.testing.assert_close(
+            compiled_parameters[name].grad, parameters[name].grad, rtol=1e-3, atol=1e-3
+        )
 
 
 # --- runs that are cut off, and runs of several processes

@@ -72,6 +72,32 @@ def test_curated_labels__every_rule() -> None:
     )
 
 
+def test_label_provenance__every_training_sample_once() -> None:
+    rows = [
+        # split, given, is_clean, verdict, reviewed, reviewer, round
+        ("train", 0, True, None, None, None, None),
+        ("train", 0, False, None, None, None, None),
+        ("train", 0, None, None, None, None, None),
+        ("train", 0, False, "keep", 0, "ann", 1),
+        ("train", 0, False, "relabel", 1, "ben", 1),
+        ("train", 1, True, "relabel", 1, "ben", 2),
+        ("train", 1, True, "exclude", None, "ann", 2),
+        ("test", 1, None, "relabel", 0, "eve", 3),
+    ]
+    names = ["split", "given_label", "is_clean", "verdict", "reviewed_label", "reviewer", "round"]
+    samples = pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
+
+    assert selection.label_provenance(samples) == {
+        "n_train": 7,
+        "by_verdict": {"keep": 1, "relabel": 2, "exclude": 1},
+        "n_changed": 1,
+        "n_undecided_clean": 1,
+        "n_undecided_flagged": 2,
+        "n_reviewers": 2,
+        "n_rounds": 2,
+    }
+
+
 @cases(st.lists(st.floats(0, 1, width=32), max_size=50))
 def test_queue_order__is_a_permutation_in_ascending_order(scores: list[float]) -> None:
     p_clean = np.array(scores, dtype=np.float32)

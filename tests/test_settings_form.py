@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
+
 import pytest
 
-from deft_core.config import DEMO_MODEL, Phase1Config, Phase2Config
-from review_ui.widgets import SettingsForm
+from deft_core.config import (
+    DEMO_MODEL,
+    PRESET_HELPS,
+    PRESETS,
+    Config,
+    Phase1Config,
+    Phase2Config,
+)
+from review_ui.widgets import SettingsForm, setting_label
 
 
 @pytest.mark.parametrize("name", ["paper", "demo"])
@@ -35,3 +45,15 @@ def test_a_first_phase_2_takes_the_model_of_phase_1() -> None:
     paper = Phase2Config.from_preset("paper").to_json()
     assert other == form.values({**paper, "model": "RN50", "pretrained": "weights.pt"})
     assert form.preset_of(other) is None
+
+
+@pytest.mark.parametrize("config", [Phase1Config, Phase2Config])
+def test_every_setting_has_a_label_of_its_own_in_words(config: type[Config]) -> None:
+    labels = [setting_label(one) for one in fields(config)]
+
+    assert not [one for one in labels if re.match(r"(Is|Has|N|Vpt) |Pretrained", one)]
+    assert len(set(labels)) == len(labels)
+
+
+def test_every_preset_says_what_it_is_for() -> None:
+    assert {name for presets in PRESETS.values() for name in presets} == set(PRESET_HELPS)

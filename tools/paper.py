@@ -29,10 +29,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 from PIL import Image
 
 from deft_core import noise
-from deft_core.config import Config, Phase1Config, Phase2Config
+from deft_core.config import PRESETS, Config, Phase1Config, Phase2Config
 from deft_core.errors import DataError, RunError
 from deft_core.pictures import open_picture
 from deft_core.prompts import read_prompts
@@ -115,7 +116,7 @@ def print_table(arguments: argparse.Namespace) -> None:
             table.preset, **{**table.phase1, "seed": arguments.seed, **phase1}
         ),
         Phase2Config.from_preset(
-            "paper", **{"compares_with": "none", "seed": arguments.seed, **phase2}
+            arguments.backbone, **{"compares_with": "none", "seed": arguments.seed, **phase2}
         ),
     )
     data = table.load(arguments.data, arguments.to / f"{arguments.dataset}-pictures")
@@ -212,18 +213,17 @@ def work(
             for kind, one in zip(("phase1", "phase2"), settings, strict=True)
         )
         samples = workspace.store.samples()
-        scores = RunFolder(place / "runs" / detected.run_id).read_table("scores.parquet")
-    file_of = dict(
-        zip(samples["sample_id"].to_pylist(), samples["file_name"].to_pylist(), strict=True)
+    scores = RunFolder(place / "runs" / detected.run_id).read_table("scores.parquet")
+    train = samples.filter(pc.equal(samples["split"], "train"))
+    scored = train.select(["sample_id", "file_name"]).join(
+        scores.select(["sample_id", "is_clean"]), "sample_id", join_type="inner"
     )
-    selected = {
-        file_of[sample]: is_clean
-        for sample, is_clean in zip(
-            scores["sample_id"].to_pylist(), scores["is_clean"].to_pylist(), strict=True
-        )
-    }
+    selected = dict(
+        zip(scored["file_name"].to_pylist(), scored["is_clean"].to_pylist(), strict=True)
+    )
     figures = measure(selected, labels)
-    test = (adapted.report or {}).get("test")
+    evaluation = {one["trained_on"]: one["test"] for one in (adapted.report or {})["evaluation"]}
+    test = evaluation["curated"]
     return {**figures, "accuracy": 100 * test["accuracy"]} if test else figures
 
 
@@ -303,6 +303,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--prompts", type=Path, help="CSV file with the columns class,prompt, for better words"
+    )
+    parser.add_argument(
+        "--backbone",
+        choices=PRESETS[Phase2Config],
+        default="paper",
+        metavar="PRESET",
+        help=f"preset of phase 2: {', '.join(PRESETS[Phase2Config])}",
     )
     for phase in ("phase1", "phase2"):
         parser.add_argument(

@@ -9,6 +9,7 @@ const PREVIEW_PX = 1024;
 const PREFETCH = 8;
 const KEPT_PICTURES = 40;
 const RETRY_MS = 2000;
+const MOST_OTHERS = 5;
 
 export class Card {
   /** The desk tells which samples there are, decides, and describes what was decided. */
@@ -164,7 +165,12 @@ export class Card {
         neg: sample.top_neg_sims[rank],
       }),
     );
-    classes.replaceChildren(given, ...top);
+    const nOthers = Math.min(MOST_OTHERS, this.desk.session.classes.length - 1);
+    const blanks = Array.from({ length: Math.max(0, nOthers - top.length) }, () =>
+      make("li", "desk-class-blank"),
+    );
+    blanks.forEach((blank) => blank.setAttribute("aria-hidden", "true"));
+    classes.replaceChildren(given, ...top, ...blanks);
     if (focused) classes.querySelector(`[data-rank="${focused}"]`)?.focus();
   }
 

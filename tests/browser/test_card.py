@@ -80,7 +80,7 @@ def test_the_reasons_are_told(desk: App, page: Page) -> None:
     expect(page.locator(".desk-sentence")).to_contain_text("Labelled cat; closer to the positive")
     expect(page.locator("[data-part=clean]")).to_have_text("5 %")
     expect(page.locator("[data-part=threshold]")).to_have_text("flagged up to 50 %")
-    expect(page.locator(".desk-class")).to_have_count(3)
+    expect(page.locator(".desk-class")).to_have_count(2)
 
 
 def test_every_key_is_listed(desk: App, page: Page) -> None:

@@ -1,0 +1,298 @@
+"""A trained classifier as files that other programs read, and back.
+
+    classifier.json                  classes, prompts, image size, how a picture is cut, settings
+    config.json, model.safetensors   a timm model, whole, as timm itself writes and reads it; or
+    open_clip_config.json, open_clip_model.safetensors    the CLIP with its fine-tuned image tower
+    head.safetensors                 what tells the classes apart behind that tower
+    added.safetensors                its visual prompts or bottleneck adapters, if it has such
+    adapter/                         LoRA, DoRA or layer norms alone, in peft's own format
+    model.onnx                       the classifier from pixels to probabilities, if asked for
+    README.md                        the model card
+
+What peft has learned is added to the weights of the tower as well, so that it needs no peft to run.
+All that is written is read again from the files and must give what the trained classifier gives.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from deft_core import backbones, clip, onnx_file
+from deft_core.adapters import merge_adapter
+from deft_core.classifier import Classifier, build_classifier
+from deft_core.config import TIMM_PREFIX, Phase2Config
+from deft_core.errors import ConfigError, ExportError, RunError
+from deft_core.model_card import model_card
+from deft_core.run_folder import RunFolder, writing_whole_folder
+
+ABOUT = "classifier.json"
+ONNX = "model.onnx"
+KEPT_APART = ("vpt-deep", "vpt-shallow", "adapters")
+"""What learned beside the tower's own weights and cannot be added to them."""
+PICTURE = (
+    "They are turned as their EXIF orientation says, made RGB, transparency on white, and cut to "
+    "the largest centred square, which is resized with bicubic interpolation."
+)
+N_CHECKED = 3
+LARGEST_DIFFERENCE = 1e-4
+"""Of a logit, or of the largest one where that is above 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A classifier that is ready to predict, and the names of its classes."""
+
+    classifier: Classifier
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedModel:
+    """Where a model lies, its files, and by how much its logits differed when each was read again:
+    by timm or open_clip, and by onnxruntime if there is an ONNX file."""
+
+    path: Path
+    run_id: str
+    files: tuple[str, ...]
+    differences: Mapping[str, float]
+
+
+def load(path: Path) -> Loaded:
+    """The classifier in an exported folder, or in the folder of a phase 2 that is done.
+
+    Raises ConfigError when there is none or its files do not fit together.
+    """
+    try:
+        if (path / ABOUT).is_file():
+            return _of_export(path)
+        if (path / "model.safetensors").is_file():
+            return _of_run(RunFolder(path))
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise ConfigError(f"The classifier in {path} is damaged: {error}") from error
+    raise ConfigError(
+        f"{path} holds no classifier.",
+        "Give a folder that export-model has written, or the run of a phase 2 that is done.",
+    )
+
+
+def export_model(
+    run: RunFolder,
+    *,
+    to: Path,
+    has_onnx: bool = False,
+    on_stage: Callable[[str], None] = lambda _stage: None,
+) -> ExportedModel:
+    """The classifier of a phase 2, written into the new folder `to`, which is there whole or not
+    at all.
+
+    Raises ExportError when `to` is in use, or when what was written gives other logits than the
+    trained classifier.
+    """
+    if run.config()["kind"] != "phase2" or run.status().state != "done":
+        raise RunError(f"{run.run_id} is no phase 2 that is done.", "Choose another run.")
+    if to.exists() and not (to.is_dir() and not any(to.iterdir())):
+        raise ExportError(f"{to} is not an empty folder.", "Choose a new or an empty folder.")
+    task = run.config()
+    if to.resolve().is_relative_to(task["root"]):
+        raise ExportError(
+            f"{to} lies in the data set {task['root']}, which is never written to.",
+            "Choose a place outside of it.",
+        )
+    if has_onnx:
+        onnx_file.refuse_without_onnx()
+    on_stage("loading the model")
+    trained = load(run.path).classifier
+    pixels = _noise(trained.image_size)
+    expected = _logits(trained, pixels)
+    try:
+        with writing_whole_folder(to) as folder:
+            on_stage("writing the model")
+            about = _write(trained, folder, run=run)
+            on_stage("reading it again")
+            written = _of_export(folder).classifier
+            differences = {about["library"]: _difference(_logits(written, pixels), expected)}
+            if has_onnx:
+                on_stage("translating it to ONNX")
+                onnx_file.write_onnx(written, folder / ONNX)
+                found = onnx_file.run_onnx(folder / ONNX, pixels)
+                differences["onnxruntime"] = _difference(found, expected)
+            files = tuple(sorted(path.name for path in folder.iterdir()))
+            card = model_card(
+                about,
+                task=task,
+                report=run.read_json("report.json"),
+                file_names=files,
+                differences=differences,
+            )
+            (folder / "README.md").write_text(card, encoding="utf-8")
+    except OSError as error:
+        raise ExportError(f"{error.filename or to} cannot be written: {error.strerror}.") from error
+    return ExportedModel(path=to, run_id=run.run_id, files=files, differences=differences)
+
+
+# --- reading
+
+
+def _of_run(folder: RunFolder) -> Loaded:
+    task = folder.config()
+    settings = Phase2Config.from_json(task["settings"])
+    classifier = build_classifier(settings, task["prompts"], has_weights=False)
+    classifier.load_state_dict(load_file(folder.path / "model.safetensors"))
+    return Loaded(classifier=classifier.eval(), class_names=tuple(task["class_names"]))
+
+
+def _of_export(folder: Path) -> Loaded:
+    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    read = _read_timm if about["library"] == "timm" else _read_clip
+    return Loaded(classifier=read(folder, about).eval(), class_names=tuple(about["class_names"]))
+
+
+def _read_timm(folder: Path, about: Mapping[str, Any]) -> Classifier:
+    return Classifier(
+        backbones.load_whole(folder),
+        nn.Identity(),
+        image_size=about["image_size"],
+        normalise=clip.Normalise(about["mean"], about["std"]),
+        added=nn.Module(),
+    )
+
+
+def _read_clip(folder: Path, about: Mapping[str, Any]) -> Classifier:
+    trained = Phase2Config.from_json(about["settings"])
+    is_apart = trained.image_side in KEPT_APART
+    settings = replace(
+        trained,
+        model=f"{clip.LOCAL_PREFIX}{folder}",
+        pretrained="",
+        image_side=trained.image_side if is_apart else "all",
+    )
+    classifier = build_classifier(settings, about["prompts"])
+    classifier.head.load_state_dict(load_file(folder / "head.safetensors"))
+    if is_apart:
+        classifier.added.load_state_dict(load_file(folder / "added.safetensors"))
+    return classifier
+
+
+# --- writing
+
+
+def _write(trained: Classifier, folder: Path, *, run: RunFolder) -> dict[str, Any]:
+    """What classifier.json says of the classifier, after all of it was written."""
+    task = run.config()
+    settings = Phase2Config.from_json(task["settings"])
+    is_timm = settings.model.startswith(TIMM_PREFIX)
+    mean, deviation = trained.normalise.statistics()
+    about = {
+        "library": "timm" if is_timm else "open_clip",
+        "backbone": _public(settings.model),
+        "weights": _public(settings.pretrained) or "its own",
+        "class_names": task["class_names"],
+        "prompts": task["prompts"],
+        "image_size": trained.image_size,
+        "mean": mean,
+        "std": deviation,
+        "picture": PICTURE,
+        "data_set": Path(task["root"]).name,
+        "run": run.run_id,
+        "created_at": task["created_at"],
+        "settings": {
+            **settings.to_json(),
+            "model": _public(settings.model),
+            "pretrained": _public(settings.pretrained),
+        },
+        "versions": {name: version(name) for name in ("torch", "timm", "open_clip_torch", "peft")},
+    }
+    (folder / ABOUT).write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf-8")
+    write = _write_timm if is_timm else _write_clip
+    write(trained, folder, settings=settings, class_names=task["class_names"])
+    return about
+
+
+def _write_timm(
+    trained: Classifier, folder: Path, *, settings: Phase2Config, class_names: Sequence[str]
+) -> None:
+    backbone = backbones.load(
+        settings.model,
+        settings.pretrained,
+        n_classes=len(class_names),
+        image_size=settings.image_size,
+        has_weights=False,
+    )
+    _take_over(trained.tower, backbone.tower, folder, name=_public(settings.model))
+    backbone.head.load_state_dict(trained.head.state_dict())
+    backbones.save(backbone, folder, class_names=class_names)
+
+
+def _write_clip(
+    trained: Classifier, folder: Path, *, settings: Phase2Config, class_names: Sequence[str]
+) -> None:
+    """The text tower and the projection, which a linear head does not read, are as they were."""
+    model = clip.load(settings.model, settings.pretrained, image_size=settings.image_size)
+    projection = model.visual.proj
+    if settings.head == "linear":
+        model.visual.proj = None
+    _take_over(trained.tower, model.visual, folder, name=_public(settings.model))
+    model.visual.proj = projection
+    clip.save(model, folder, model=settings.model, pretrained=settings.pretrained)
+    save_file(_state(trained.head), folder / "head.safetensors")
+    if settings.image_side in KEPT_APART:
+        save_file(_state(trained.added), folder / "added.safetensors")
+
+
+def _take_over(trained: nn.Module, tower: nn.Module, folder: Path, *, name: str) -> None:
+    """Give an untouched tower what the trained one has learned; what peft did is also written."""
+    if hasattr(trained, "peft_config"):
+        merge_adapter(trained, tower, folder=folder / "adapter", name=name)
+    else:
+        tower.load_state_dict(trained.state_dict())
+
+
+def _state(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.contiguous() for name, value in module.state_dict().items()}
+
+
+def _public(name: str) -> str:
+    """The name of a model or of weights without the folders of this machine."""
+    if name.startswith(clip.HUB_PREFIX):
+        return name
+    prefix = clip.LOCAL_PREFIX if name.startswith(clip.LOCAL_PREFIX) else ""
+    return prefix + Path(name.removeprefix(prefix)).name
+
+
+# --- checking
+
+
+def _noise(size: int) -> UInt8[Tensor, "n size size 3"]:
+    """A few pictures that are the same every time."""
+    draws = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (N_CHECKED, size, size, 3), dtype=torch.uint8, generator=draws)
+
+
+@torch.no_grad()
+def _logits(
+    classifier: Classifier, pixels: UInt8[Tensor, "n size size 3"]
+) -> Float[Tensor, "n n_cls"]:
+    logits: Tensor = classifier(pixels.permute(0, 3, 1, 2))
+    return logits
+
+
+def _difference(found: Float[Tensor, "n n_cls"], expected: Float[Tensor, "n n_cls"]) -> float:
+    """The largest difference; ExportError when it is too large."""
+    difference = float((found - expected).abs().max())
+    if not difference <= LARGEST_DIFFERENCE * max(1.0, float(expected.abs().max())):
+        raise ExportError(
+            f"The model that was written gives logits that differ by {difference:.2g}.",
+            "Nothing was exported; please report it.",
+        )
+    return difference
