@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deft_core import checkpoint
+from deft_core import checkpoint, clip
 from deft_core.classifier import Classifier, build_classifier
 from deft_core.config import Phase2Config
 from deft_core.errors import ConfigError, RunError
@@ -79,6 +79,7 @@ def run(folder: RunFolder) -> Iterator[Progress]:
                 {"file_name": name, "problem": problem} for name, problem in unreadable.items()
             ],
             "model": settings.model,
+            "is_quick": clip.has_quick_gelu(classifier.tower),
             "device": str(adaptation.engine.device),
             "precision": adaptation.engine.precision,
             "seconds": time.monotonic() - started,
