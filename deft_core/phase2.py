@@ -99,8 +99,10 @@ class TrainingSet:
 
     def is_same(self, other: TrainingSet) -> bool:
         """Whether training on the other comes to the same."""
-        return np.array_equal(self.rows, other.rows) and np.array_equal(
-            self.labels[self.rows], other.labels[other.rows]
+        pairs = (self.rows, other.rows), (self.validation_rows, other.validation_rows)
+        return all(
+            np.array_equal(mine, others) and np.array_equal(self.labels[mine], other.labels[others])
+            for mine, others in pairs
         )
 
     def drawn(self, epoch: int, settings: Phase2Config) -> Int[np.ndarray, " n_trained"]:
