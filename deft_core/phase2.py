@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deft_core import checkpoint
+from deft_core import checkpoint, clip
 from deft_core.classifier import Classifier, build_classifier
 from deft_core.config import Phase2Config
 from deft_core.errors import ConfigError, RunError
@@ -79,6 +79,7 @@ def run(folder: RunFolder) -> Iterator[Progress]:
                 {"file_name": name, "problem": problem} for name, problem in unreadable.items()
             ],
             "model": settings.model,
+            "is_quick": clip.has_quick_gelu(classifier.tower),
             "device": str(adaptation.engine.device),
             "precision": adaptation.engine.precision,
             "seconds": time.monotonic() - started,
@@ -98,8 +99,10 @@ class TrainingSet:
 
     def is_same(self, other: TrainingSet) -> bool:
         """Whether training on the other comes to the same."""
-        return np.array_equal(self.rows, other.rows) and np.array_equal(
-            self.labels[self.rows], other.labels[other.rows]
+        pairs = (self.rows, other.rows), (self.validation_rows, other.validation_rows)
+        return all(
+            np.array_equal(mine, others) and np.array_equal(self.labels[mine], other.labels[others])
+            for mine, others in pairs
         )
 
     def drawn(self, epoch: int, settings: Phase2Config) -> Int[np.ndarray, " n_trained"]:

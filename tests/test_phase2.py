@@ -339,6 +339,22 @@ def test_without_a_validation_split_the_seed_draws_a_share_for_all_sets() -> Non
     assert not np.array_equal(other.sets[0].validation_rows, given.validation_rows)
 
 
+def test_sets_that_are_validated_by_other_images_are_not_the_same() -> None:
+    settings = Phase2Config(patience=2, validation_share=0.25)
+    splits = ["train"] * N_TRAIN + ["test"] * (N - N_TRAIN)
+    (_, curated) = Plan.of(samples(splits=splits), settings, round=1).sets
+    without_one = [
+        None if i == curated.validation_rows[0] or i >= N_TRAIN else label
+        for i, label in enumerate(TRUE)
+    ]
+
+    plan = Plan.of(samples(splits=splits, curated=without_one), settings, round=1)
+
+    given, curated = plan.sets
+    assert np.array_equal(given.rows, curated.rows)
+    assert plan.trained == [given, curated]
+
+
 def test_patience_without_validation_images_is_refused() -> None:
     table = samples(splits=["train"] * N_TRAIN + ["test"] * (N - N_TRAIN))
 

@@ -88,7 +88,9 @@ def run(workspace: Workspace, kind: str, settings: Config) -> RunFolder:
     run_id = workspace.runs.start(kind, settings)
     view = workspace.runs.wait(run_id)
     if view.state != "done":
-        raise SystemExit(f"{run_id} is {view.state}: {view.error}\n{view.log_tail}")
+        raise SystemExit(
+            f"{run_id} is {view.state}: {view.error}\n{workspace.runs.log_tail(run_id)}"
+        )
     return RunFolder(workspace.path / "runs" / run_id)
 
 
