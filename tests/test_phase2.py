@@ -453,6 +453,25 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_results(
     assert reports[-1].fraction == 1
 
 
+def test_images_that_went_missing_are_counted_out_after_a_cut_before_the_test(
+    data: Path, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "REPORT_EVERY_SECONDS", 0.0)
+    folder = make_run(samples(final=TRUE, given=SHIFTED), epochs=1)
+    moved = folder.path / "data"
+    moved.mkdir()
+    for i in range(1, N):
+        (moved / f"{i:02d}.png").symlink_to(data / f"{i:02d}.png")
+    folder.write_json("config.json", {**folder.config(), "root": str(moved)})
+
+    reports = phase2.run(folder)
+    assert any(report.stage == "testing" for report in reports)
+    reports.close()
+    list(phase2.run(folder))
+
+    assert [one["n_train"] for one in evaluation_of(folder).values()] == [N_TRAIN - 1] * 2
+
+
 def test_the_same_seed_gives_the_same_results(make_run: MakeRun) -> None:
     runs = [make_run(seed=seed, compares_with="none") for seed in (0, 0, 1)]
     for folder in runs:
