@@ -25,7 +25,7 @@ from deft_core.export import FORMATS
 from deft_core.noise import MODES as NOISE_MODES
 from deft_core.probe import probing
 from deft_core.prompts import read_prompts
-from deft_core.run_folder import Progress, RunFolder, writing_whole
+from deft_core.run_folder import Progress, RunFolder
 from deft_core.run_process import RunCancelled, assist, execute
 from deft_core.run_view import RunView
 from deft_core.runs import CONFIGS, Runs
@@ -248,6 +248,8 @@ def predict(
     from deft_core import model_files
     from deft_core import predict as prediction
 
+    if to:
+        refuse_inside(workspace, to)
     if to and to.exists() and not is_forced:
         raise ExportError(f"{to} exists.", "Choose another name, or --force.")
     loaded = model_files.load(find_model(workspace, model))
@@ -256,8 +258,7 @@ def predict(
             folder, loaded, top=top, batch_size=batch_size, device=device, on_progress=line.show
         )
     if to:
-        with writing_whole(to) as temporary, temporary.open("w", encoding="utf-8", newline="") as f:
-            prediction.write_csv(found, f)
+        prediction.save_csv(found, to)
     elif not is_json:
         prediction.write_csv(found, sys.stdout)
         return

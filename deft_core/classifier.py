@@ -29,7 +29,6 @@ class Classifier(nn.Module):
         image_size: int,
         normalise: clip.Normalise,
         added: nn.Module,
-        head_name: str = "",
     ) -> None:
         super().__init__()
         self.image_size = image_size
@@ -37,7 +36,6 @@ class Classifier(nn.Module):
         self.head = head
         self.added = added
         self.tower = tower
-        self._head_name = head_name
 
     def forward(self, images: Real[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch n_cls"]:
         return self.head(self.features(images))
@@ -45,11 +43,6 @@ class Classifier(nn.Module):
     def features(self, images: Real[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch dim"]:
         """What the head tells the classes by."""
         return self.tower(self.normalise(images))
-
-    def timm_state(self) -> dict[str, Tensor]:
-        """The weights under the names that timm gives them in a model with a head of its own."""
-        head = {f"{self._head_name}.{name}": one for name, one in self.head.state_dict().items()}
-        return self.tower.state_dict() | head
 
 
 class TextHead(nn.Module):
@@ -68,15 +61,21 @@ class TextHead(nn.Module):
 
 
 def build_classifier(
-    settings: Phase2Config, prompts: Sequence[str], *, has_weights: bool = True
+    settings: Phase2Config,
+    prompts: Sequence[str],
+    *,
+    has_weights: bool = True,
+    is_quick: bool | None = None,
 ) -> Classifier:
     """The classifier that `settings` describe, untrained; `prompts` are the words for each class.
 
-    Without `has_weights` none are fetched or read, because all of them will be loaded into it.
-    Raises ConfigError for a model or weights that do not exist or cannot be used so.
+    Without `has_weights` none are fetched or read, because all of them will be loaded into it; they
+    may be gone, so `is_quick` says whether a CLIP's activation is QuickGELU. Raises ConfigError for
+    a model or weights that do not exist or cannot be used so.
     """
-    build = _of_timm if settings.model.startswith(TIMM_PREFIX) else _of_clip
-    return build(settings, prompts, has_weights=has_weights)
+    if settings.model.startswith(TIMM_PREFIX):
+        return _of_timm(settings, prompts, has_weights=has_weights)
+    return _of_clip(settings, prompts, has_weights=has_weights, is_quick=is_quick)
 
 
 def check_model(settings: Phase2Config) -> None:
@@ -85,12 +84,15 @@ def check_model(settings: Phase2Config) -> None:
     library.check_exists(settings.model, settings.pretrained)
 
 
-def _of_clip(settings: Phase2Config, prompts: Sequence[str], *, has_weights: bool) -> Classifier:
+def _of_clip(
+    settings: Phase2Config, prompts: Sequence[str], *, has_weights: bool, is_quick: bool | None
+) -> Classifier:
     model = clip.load(
         settings.model,
         settings.pretrained,
         image_size=settings.image_size,
         has_weights=has_weights,
+        is_quick=is_quick,
     )
     head: nn.Module = (
         TextHead(model, prompts)
@@ -124,5 +126,4 @@ def _of_timm(settings: Phase2Config, prompts: Sequence[str], *, has_weights: boo
         image_size=backbone.image_size,
         normalise=backbone.normalise,
         added=nn.Module(),
-        head_name=backbone.head_name,
     )

@@ -20,7 +20,7 @@ from typing import Any
 import open_clip
 import torch
 from jaxtyping import Float, Int, Real
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from open_clip.transformer import QuickGELU, ResidualAttentionBlock, VisionTransformer
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -187,15 +187,24 @@ def _heads(
 
 
 def load(
-    model: str, pretrained: str = "", *, image_size: int = 0, has_weights: bool = True
+    model: str,
+    pretrained: str = "",
+    *,
+    image_size: int = 0,
+    has_weights: bool = True,
+    is_quick: bool | None = None,
 ) -> Clip:
     """The named model with its weights, frozen; without `has_weights` they are random.
+
+    `is_quick` says whether its activation is QuickGELU; None leaves that to the weights.
 
     `model` is an open_clip name (then `pretrained` is a weights tag or file), `hf-hub:...`, or
     `local-dir:FOLDER`; `image_size` 0 is its own. Raises ConfigError if it does not exist, has no
     weights here, or has towers that dual prompts cannot be put into.
     """
     check_exists(model, pretrained, has_weights=has_weights)
+    if is_quick is None:
+        is_quick = needs_quick_gelu(model, pretrained)
     if not has_weights and not open_clip.get_pretrained_cfg(model, pretrained):
         pretrained = ""
     try:
@@ -205,7 +214,7 @@ def load(
                 pretrained=pretrained or None,
                 load_weights=has_weights,
                 device="cpu",
-                force_quick_gelu=needs_quick_gelu(model, pretrained),
+                force_quick_gelu=is_quick,
                 force_image_size=image_size or None,
                 require_pretrained=has_weights,
             )
@@ -244,6 +253,11 @@ def needs_quick_gelu(model: str, pretrained: str) -> bool:
     """
     weights = open_clip.get_pretrained_cfg(model, pretrained) or {}
     return bool(weights.get("quick_gelu")) or _is_of_openai(pretrained)
+
+
+def has_quick_gelu(tower: nn.Module) -> bool:
+    """Whether the activation of an image tower is QuickGELU."""
+    return any(isinstance(module, QuickGELU) for module in tower.modules())
 
 
 def _is_of_openai(pretrained: str) -> bool:

@@ -123,7 +123,7 @@ def write_folders(
     store: Store, *, to: Path, is_forced: bool = False, on_progress: OnProgress | None = None
 ) -> Exported:
     """Byte-identical copies of the curated set as `split/final label/file name`; those of the other
-    splits, whose given labels are trusted, go along.
+    splits go along, with the labels that stand.
 
     The folder must be new or empty, forced or not. A class name that cannot be a folder's name is
     written with percent escapes, a file name that is taken with the start of its SHA-256.
@@ -202,7 +202,7 @@ def _rows(store: Store) -> list[dict[str, Any]]:
 
 
 def _is_trusted(row: dict[str, Any]) -> bool:
-    """Whether a sample that phase 1 does not score has one label."""
+    """Whether a sample that no phase trains on has one label."""
     return row["split"] != "train" and row["final_label"] is not None
 
 

@@ -186,23 +186,23 @@ class _Order:
         np.random.default_rng([self._seed, epoch, ORDER]).shuffle(self._rows)
 
     def __iter__(self) -> Iterator[list[int]]:
-        for batch in np.split(self._rows, self._starts()[1:]):
-            yield batch[self._share.process :: self._share.n_processes].tolist()
+        for start, end in self._bounds():
+            yield self._rows[start:end][self._share.process :: self._share.n_processes].tolist()
 
     def __len__(self) -> int:
-        return len(self._starts())
+        return len(self._bounds())
 
     def batch_sizes(self) -> list[int]:
         """How many samples each batch holds in all processes."""
-        return [end - start for start, end in pairwise([*self._starts(), len(self._rows)])]
+        return [end - start for start, end in self._bounds()]
 
-    def _starts(self) -> list[int]:
+    def _bounds(self) -> list[tuple[int, int]]:
         n = len(self._rows)
         starts = list(range(0, n, self._batch_size))
         if len(starts) > 1 and n - starts[-1] < self._share.n_processes:
             # Every process needs a part of every batch.
             starts.pop()
-        return starts
+        return list(pairwise([*starts, n]))
 
 
 class _Images(Dataset[tuple[int, np.ndarray | str]]):

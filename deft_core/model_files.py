@@ -147,7 +147,8 @@ def export_model(
 def _of_run(folder: RunFolder) -> Loaded:
     task = folder.config()
     settings = Phase2Config.from_json(task["settings"])
-    classifier = build_classifier(settings, task["prompts"], has_weights=False)
+    is_quick = folder.read_json("report.json").get("is_quick")
+    classifier = build_classifier(settings, task["prompts"], has_weights=False, is_quick=is_quick)
     classifier.load_state_dict(load_file(folder.path / "model.safetensors"))
     return Loaded(classifier=classifier.eval(), class_names=tuple(task["class_names"]))
 

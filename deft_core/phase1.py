@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int, Real
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from deft_core import checkpoint, clip, evidence, losses
+from deft_core import checkpoint, clip, evidence, losses, selection
 from deft_core.config import Phase1Config
 from deft_core.detector import Detector, DualLogits, PromptsAlone
 from deft_core.errors import RunError
@@ -82,12 +82,17 @@ def run(folder: RunFolder) -> Iterator[Progress]:
     with folder.writing("detector.safetensors") as path:
         save_file(_learned(detector), path)
     rows = _rows(table, samples)
-    is_clean = table["is_clean"].to_numpy()[samples["split"].to_numpy()[rows] == "train"]
+    is_train = samples["split"].to_numpy()[rows] == "train"
+    is_flagged = ~selection.is_believed(
+        table["is_clean"].to_numpy(),
+        mean_margin=table["mean_margin"].to_numpy(),
+        round=task["round"],
+    )
     folder.write_json(
         "report.json",
         {
-            "n_scored": len(is_clean),
-            "n_flagged": int((~is_clean).sum()),
+            "n_scored": int(is_train.sum()),
+            "n_flagged": int((is_flagged & is_train).sum()),
             "unreadable": [
                 {"file_name": name, "problem": problem} for name, problem in sorted(unreadable)
             ],

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deft_core import checkpoint
+from deft_core import checkpoint, clip
 from deft_core.classifier import Classifier, build_classifier
 from deft_core.config import Phase2Config
 from deft_core.errors import ConfigError, RunError
@@ -61,7 +61,7 @@ def run(folder: RunFolder) -> Iterator[Progress]:
     yield Progress(stage="loading the model")
     adaptation = Adaptation(folder, plan, settings, prompts=task["prompts"])
     classifier, predictions = yield from adaptation.run()
-    unreadable = dict(adaptation.engine.gather(list(adaptation.images.unreadable.items())))
+    unreadable = adaptation.unreadable()
     adaptation.engine.close()
     if not adaptation.engine.is_first:
         return
@@ -79,6 +79,7 @@ def run(folder: RunFolder) -> Iterator[Progress]:
                 {"file_name": name, "problem": problem} for name, problem in unreadable.items()
             ],
             "model": settings.model,
+            "is_quick": clip.has_quick_gelu(classifier.tower),
             "device": str(adaptation.engine.device),
             "precision": adaptation.engine.precision,
             "seconds": time.monotonic() - started,
@@ -98,8 +99,10 @@ class TrainingSet:
 
     def is_same(self, other: TrainingSet) -> bool:
         """Whether training on the other comes to the same."""
-        return np.array_equal(self.rows, other.rows) and np.array_equal(
-            self.labels[self.rows], other.labels[other.rows]
+        pairs = (self.rows, other.rows), (self.validation_rows, other.validation_rows)
+        return all(
+            np.array_equal(mine, others) and np.array_equal(self.labels[mine], other.labels[others])
+            for mine, others in pairs
         )
 
     def drawn(self, epoch: int, settings: Phase2Config) -> Int[np.ndarray, " n_trained"]:
@@ -316,7 +319,10 @@ class Adaptation:
         self._prompts = prompts
         self._encodes_once = settings.image_side == "none"
         self._loader: Loader | None = None
-        self._saved = checkpoint.load(folder, device=self.engine.device) or {"evaluations": {}}
+        self._saved = checkpoint.load(folder, device=self.engine.device) or {
+            "evaluations": {},
+            "unreadable": {},
+        }
         self._evaluations: dict[str, dict[str, Any]] = self._saved["evaluations"]
         n_images, n_compared = len(plan.labels), len(plan.trained) - 1
         self._meter = Meter(
@@ -353,6 +359,10 @@ class Adaptation:
             {"trained_on": one.name, **self._evaluations[self._plan.twin(one).name]}
             for one in self._plan.sets
         ]
+
+    def unreadable(self) -> dict[str, str]:
+        """The images that no process could read so far, and why."""
+        return dict(self.engine.gather(list(self.images.unreadable.items())))
 
     def _fine_tune(self, one: TrainingSet) -> Generator[Progress, None, tuple[Classifier, int]]:
         """A classifier trained on every readable sample of a set, and for how many epochs."""
@@ -431,6 +441,7 @@ class Adaptation:
             engine=self.engine,
             settings=self._settings,
         )
+        self.images.unreadable.update(self._saved["unreadable"])
         if not self._encodes_once:
             return self.images
         return (
@@ -456,7 +467,7 @@ class Adaptation:
         module = self._judged_part(classifier)
         parts = Parts(self._settings, device=self.engine.device, meter=self._meter, use=stage)
         found = [_predictions(np.empty(0, np.int64), torch.empty(0, len(self._prompts)), labels)]
-        for batch in self._loader.in_order(rows) if len(rows) else ():
+        for batch in self._loader.in_order(rows):
             if len(batch.rows):
                 logits = (
                     self._forward(module, batch.images)
@@ -481,7 +492,7 @@ class Adaptation:
 
     def _note(self, one: TrainingSet, predictions: Predictions, *, n_epochs: int) -> None:
         """Keep what a training came to, from the predictions for the test images."""
-        unreadable = dict(self.engine.gather(list(self.images.unreadable.items())))
+        unreadable = self.unreadable()
         names = self._folder.samples()["file_name"].take(pa.array(one.rows)).to_pylist()
         self._evaluations[one.name] = {
             "n_train": sum(name not in unreadable for name in names),
@@ -496,8 +507,9 @@ class Adaptation:
         }
 
     def _save(self, current: dict[str, Any]) -> None:
+        kept = {"evaluations": self._evaluations, "unreadable": self.unreadable()}
         if self.engine.is_first:
-            checkpoint.save(self._folder, {"evaluations": self._evaluations, **current})
+            checkpoint.save(self._folder, {**kept, **current})
 
 
 def _epoch_size(one: TrainingSet) -> int:

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from deft_core.errors import DataError
+from deft_core.errors import DataError, ExportError
 from deft_core.ingest import image_files
 from deft_core.loading import ImageLoader
 from deft_core.model_files import Loaded
-from deft_core.run_folder import Progress
+from deft_core.run_folder import Progress, writing_whole
 from deft_core.training import Meter, find_device
 
 BATCH_SIZE = 64
@@ -97,6 +97,19 @@ def write_csv(predictions: list[Prediction], file: TextIO) -> None:
         cells = list(chain.from_iterable((label, f"{p:.6f}") for label, p in one.top))
         empty = [""] * (2 * max(n_top, 1) - len(cells))
         writer.writerow([one.file_name, *cells, *empty, one.problem])
+
+
+def save_csv(predictions: list[Prediction], to: Path) -> None:
+    """Write the same into a file, whole or not at all; ExportError when it cannot be written."""
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            writing_whole(to) as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as file,
+        ):
+            write_csv(predictions, file)
+    except OSError as error:
+        raise ExportError(f"{to} cannot be written: {error.strerror}.") from error
 
 
 def _named(

@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import closing
 
-from deft_core.run_folder import Progress, RunFolder
+from deft_core.run_folder import WAITING, Progress, RunFolder
 from deft_core.run_process import Stage
 
 MEASURED_SECONDS = 8.0
 
 
 def probing(stage: Stage, *, clock: Callable[[], float] = time.monotonic) -> Stage:
-    """The stage until its speed is known. Its report holds the `seconds` that all of it would take,
-    of which `measured_seconds` were tried."""
+    """The stage until its speed is known. Its report holds the `seconds` that all of it would take
+    on a free device, of which `measured_seconds` were tried."""
 
     def probe(folder: RunFolder) -> Generator[Progress, None, None]:
         begun = clock()
@@ -24,6 +24,8 @@ def probing(stage: Stage, *, clock: Callable[[], float] = time.monotonic) -> Sta
             for progress in reports:
                 yield progress
                 now = clock()
+                if progress.stage == WAITING:
+                    begun = now
                 if not progress.total:
                     continue
                 if first is None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deft_core.selection import CLEAN_THRESHOLD, LEAST_MEAN_MARGIN
+
 VERDICTS_IN_WORDS = {
     "keep": "kept this",
     "relabel": "relabelled this",
@@ -55,6 +57,8 @@ def _detected(row: Mapping[str, Any], *, class_names: Sequence[str]) -> list[str
             if row["was_clean"]
             else f"Flagged in round {last} too."
         )
+        if row["p_clean"] > CLEAN_THRESHOLD and (row["mean_margin"] or 0) < LEAST_MEAN_MARGIN:
+            found.append("Another class was nearer on average over the epochs.")
     old, new = row["previous_suggestion"], row["suggested_label"]
     if old != new:
         names = ["none" if label is None else class_names[label] for label in (old, new)]

@@ -271,15 +271,12 @@ class Runs:
     def _next_number(self) -> int:
         taken = [path.name for path in self._path.iterdir() if RUN_ID.fullmatch(path.name)]
         taken += [run.run_id for run in self._store.runs()]
-        return max(map(run_number, taken), default=0) + 1
+        return max(map(_run_number, taken), default=0) + 1
 
     # --- watching
 
     def _folders(self) -> tuple[RunFolder, ...]:
-        """The whole run folders, oldest first."""
-        ids = [path.parent.name for path in self._path.glob("*/status.json")]
-        ordered = sorted(filter(RUN_ID.fullmatch, ids), key=run_number)
-        return tuple(RunFolder(self._path / run_id) for run_id in ordered)
+        return run_folders(self._path)
 
     def _folder(self, run_id: str) -> RunFolder:
         folder = RunFolder(self._path / run_id)
@@ -324,6 +321,13 @@ def _launched(program: Sequence[str], *, settings: Mapping[str, Any]) -> Sequenc
     return [python, "-m", "accelerate.commands.launch", *options, *rest]
 
 
+def run_folders(path: Path) -> tuple[RunFolder, ...]:
+    """The whole run folders in a folder, oldest first."""
+    ids = [found.parent.name for found in path.glob("*/status.json")]
+    ordered = sorted(filter(RUN_ID.fullmatch, ids), key=_run_number)
+    return tuple(RunFolder(path / run_id) for run_id in ordered)
+
+
 def _probe_name(kind: str) -> str:
     return f"probe-{kind}"
 
@@ -332,7 +336,7 @@ def _is_of(folder: RunFolder, kind: str) -> bool:
     return folder.run_id.startswith(kind)
 
 
-def run_number(run_id: str) -> int:
+def _run_number(run_id: str) -> int:
     """The number at the end of a run's id, which grows from run to run."""
     return int(run_id.rpartition("-")[2])
 

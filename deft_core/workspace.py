@@ -30,8 +30,9 @@ from deft_core.export import Exported, export
 from deft_core.ingest import Ingested, IngestReport, read_source
 from deft_core.prompts import changed_prompts
 from deft_core.review import Review
-from deft_core.run_folder import RunFolder, writing_whole
-from deft_core.runs import PROGRAM, Runs, run_number
+from deft_core.run_folder import writing_whole
+from deft_core.run_view import claimed_state
+from deft_core.runs import PROGRAM, Runs, run_folders
 from deft_core.store import BACKUPS, Dataset, Store, utc_now
 
 STORE = "store.duckdb"
@@ -165,9 +166,9 @@ class Workspace:
         It works in a process of its own, for this one never imports torch.
         """
         run = find_model(self.path)
-        options = ["--run", run, "--to", to.resolve(), "--json", *(["--onnx"] if has_onnx else [])]
+        options = ["--workspace", self.path, "--run", run, "--to", to.resolve(), "--json"]
         done = subprocess.run(
-            [*PROGRAM, "export-model", *map(str, options)],
+            [*PROGRAM, "export-model", *map(str, options), *(["--onnx"] if has_onnx else [])],
             cwd=Path(__file__).resolve().parent.parent,
             capture_output=True,
             text=True,
@@ -248,12 +249,12 @@ def find_model(path: Path, name: str = "") -> Path:
         return known[0]
     done = [
         folder.path
-        for folder in map(RunFolder, runs.glob("phase2-*"))
-        if (folder.path / "status.json").exists() and folder.status().state == "done"
+        for folder in run_folders(runs)
+        if folder.run_id.startswith("phase2") and claimed_state(folder) == "done"
     ]
     if not done:
         raise RunError(f"{path} has no phase 2 that is done.", "Run phase 2 first.")
-    return max(done, key=lambda folder: run_number(folder.name))
+    return done[-1]
 
 
 def is_workspace(path: Path) -> bool:

@@ -62,8 +62,9 @@ class EvaluationReport:
 
 
 def report_view(report: Mapping[str, Any] | None, class_names: Sequence[str]) -> list[Any]:
-    """What an `EvaluationReport` shows of the report of a phase 2, or of none."""
-    entries = report["evaluation"] if report else []
+    """What an `EvaluationReport` shows of the report of a phase 2, or of none; one of an earlier
+    version, without an evaluation, is like none."""
+    entries = report.get("evaluation", ()) if report else ()
     if not entries:
         return [gr.Column(visible=False), figures(()), "", None, _no_table(), "", _no_table()]
     *_, curated = entries

@@ -26,7 +26,7 @@ from deft_core.run_folder import Progress, RunFolder
 from deft_core.runs import CONFIGS
 from deft_core.store import Store
 from deft_core.turns import in_turn
-from deft_core.workspace import STORE, Workspace
+from deft_core.workspace import STORE, Workspace, find_model
 from tests.small_world import add_scores, fingerprint, write_class_folders, write_image
 from tests.tiny_clip import write_tiny_clip
 from tools.kill_review import Application
@@ -92,8 +92,10 @@ def test_the_whole_loop(tmp_path: Path, tiny_clip: str, capsys: pytest.CaptureFi
     told = run_json(
         capsys,
         *("predict", source / "test", "--model", tmp_path / "model"),
-        *("--top", "2", "--to", tmp_path / "predictions.csv"),
+        *("--top", "2", "--to", tmp_path / "new" / "predictions.csv"),
     )
+    below_a_file = ("--to", tmp_path / "labels.csv" / "predictions.csv")
+    unwritten = refused(capsys, "predict", source / "test", *in_workspace, *below_a_file)
     of_run = run_json(capsys, "predict", source / "test", *in_workspace, "--top", "2")
     status = run_json(capsys, "status", *in_workspace)
 
@@ -110,7 +112,8 @@ def test_the_whole_loop(tmp_path: Path, tiny_clip: str, capsys: pytest.CaptureFi
     assert exported["run_id"] == from_page["run_id"] == "phase2-002"
     assert set(exported["files"]) == set(from_page["files"])
     assert told["predictions"] == of_run["predictions"]
-    with (tmp_path / "predictions.csv").open(newline="") as file:
+    assert "predictions.csv cannot be written" in unwritten
+    with (tmp_path / "new" / "predictions.csv").open(newline="") as file:
         labels = [row["predicted_label"] for row in csv.DictReader(file)]
     assert labels == [one["top"][0]["label"] for one in told["predictions"]]
     assert len(labels) == 8
@@ -554,6 +557,15 @@ def test_models__before_there_is_one(
     assert not (tmp_path / "model").exists()
 
 
+def test_models__copied_and_damaged_runs_are_no_models(workspace: Path) -> None:
+    for name, text in (("phase2-001", "torn"), ("phase2-001-copy", '{"state": "done"}')):
+        (workspace / "runs" / name).mkdir()
+        (workspace / "runs" / name / "status.json").write_text(text)
+
+    with pytest.raises(RunError, match="no phase 2 that is done"):
+        find_model(workspace)
+
+
 def test_export_model__what_the_page_is_told_when_it_fails(
     workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -576,6 +588,8 @@ def test_export_model__what_the_page_is_told_when_it_fails(
         folder.set_status("done")  # Its results are not imported any more.
         with pytest.raises(ExportError) as caught:
             opened.export_model(to=opened.exports / "model")
+        with pytest.raises(ExportError, match="lies in the workspace"):
+            opened.export_model(to=opened.path / "runs" / "model")
 
     assert caught.value.message.endswith("holds no classifier.")
     assert caught.value.hint.startswith("Give a folder that export-model has written")
@@ -616,6 +630,16 @@ def test_a_misspelled_model_is_told_while_the_device_is_taken(
         error = refused(capsys, kind, *settings, "--workspace", workspace)
 
     assert f'has no model named "{model.removeprefix("timm:")}"' in error
+
+
+def test_predict__never_writes_over_the_store(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over = ("--to", workspace / STORE, "--force")
+
+    errors = refused(capsys, "predict", tmp_path / "pets", "--workspace", workspace, *over)
+
+    assert f"lies in the workspace {workspace}" in errors
 
 
 # --- help and imports

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from deft_core.config import LARGEST_SEED, Phase1Config, Phase2Config
+from deft_core.config import LARGEST_SEED, PRESETS, Phase1Config, Phase2Config
 from deft_core.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,3 +77,21 @@ def test_lora_cannot_be_compiled() -> None:
         Phase1Config(image_side="lora", is_compiled=True)
 
     assert "is_compiled" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"image_side": "vpt-deep"}, '"vpt-deep" is for the image tower of a CLIP'),
+        ({"head": "text"}, "has no text encoder"),
+    ],
+)
+def test_what_timm_models_cannot_do_is_refused(values: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        Phase2Config(model="timm:resnet18", **values)
+
+
+def test_every_preset_can_be_used() -> None:
+    for config, presets in PRESETS.items():
+        for name in presets:
+            assert config.from_preset(name).to_json().items() >= presets[name].items()

@@ -127,6 +127,12 @@ def test_a_pass_that_was_left_early_does_not_change_the_next(pictures: Path) -> 
     assert rows_of(loader.shuffled(2)) == rows_of(load(pictures).shuffled(2))
 
 
+def test_a_pass_over_no_rows_has_no_batches(pictures: Path) -> None:
+    for loader in (load(pictures), load_features()):
+        assert rows_of(loader.shuffled(1, np.arange(0))) == []
+        assert rows_of(loader.in_order(np.arange(0))) == []
+
+
 def test_an_unreadable_image_is_left_out_and_named(pictures: Path) -> None:
     (pictures / "3.png").write_text("not an image")
     (pictures / "5.png").unlink()

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from deft_core import model_files, onnx_file, phase2
+from deft_core import clip, model_files, onnx_file, phase2
 from deft_core.classifier import build_classifier
 from deft_core.config import Phase2Config
 from deft_core.errors import ConfigError, ExportError, RunError
@@ -155,6 +156,21 @@ def probabilities(path: Path, picture: Path) -> dict[str, float]:
     chances = model_files.load(path).classifier(image).softmax(dim=1)[0].tolist()
     named = zip(CLASS_NAMES, chances, strict=True)
     return dict(sorted(named, key=lambda one: -one[1]))
+
+
+def test_a_run_keeps_the_activation_of_weights_that_are_gone(world: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "openai.pt"
+    torch.save(open_clip.create_model("ViT-S-32-alt").state_dict(), weights)
+    with zipfile.ZipFile(weights, "a") as archive:
+        archive.writestr("openai/code/__torch__.py", "")
+    run = trained_run(
+        tmp_path / "run", world, model="ViT-S-32-alt", pretrained=str(weights), image_side="none"
+    )
+    weights.unlink()
+
+    tower = model_files.load(run.path).classifier.tower
+
+    assert clip.has_quick_gelu(tower)
 
 
 # --- timm

@@ -13,9 +13,11 @@ import pytest
 import torch
 from scipy.io import savemat
 
+from deft_core.config import Phase1Config
 from deft_core.errors import DataError
 from deft_core.ingest import read_source
-from tests.small_world import fingerprint, write_image
+from deft_core.runs import Runs
+from tests.small_world import fingerprint, make_store, write_image
 from tests.tiny_clip import write_tiny_clip
 from tools import paper
 from tools.paper_data import PaperData, Picture
@@ -375,6 +377,18 @@ def test_one_command_makes_a_row_and_makes_it_only_once(
     assert sorted((tmp_path / "out").rglob("phase?-*")) == before
     with (tmp_path / "out" / "cifar-100n-given-0" / "labels" / "truth.csv").open() as file:
         assert len(list(csv.DictReader(file))) == N_TRAIN + N_TEST
+
+
+def test_a_run_that_is_still_at_work_is_waited_for(tmp_path: Path) -> None:
+    program = (sys.executable, str(Path(__file__).with_name("stage_script.py")))
+    settings = Phase1Config(model="good", device="cpu")
+    with make_store([0, 1, 0, 1], n_classes=2) as store:
+        runs = Runs(tmp_path, store=store, cache=tmp_path / "cache", program=program)
+        run_id = runs.start("phase1", settings)
+
+        view = paper.finish(runs, "phase1", settings)
+
+        assert (view.run_id, view.state) == (run_id, "done")
 
 
 def test_a_wrong_folder_ends_the_command_with_what_was_expected(

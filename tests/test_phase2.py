@@ -339,6 +339,22 @@ def test_without_a_validation_split_the_seed_draws_a_share_for_all_sets() -> Non
     assert not np.array_equal(other.sets[0].validation_rows, given.validation_rows)
 
 
+def test_sets_that_are_validated_by_other_images_are_not_the_same() -> None:
+    settings = Phase2Config(patience=2, validation_share=0.25)
+    splits = ["train"] * N_TRAIN + ["test"] * (N - N_TRAIN)
+    (_, curated) = Plan.of(samples(splits=splits), settings, round=1).sets
+    without_one = [
+        None if i == curated.validation_rows[0] or i >= N_TRAIN else label
+        for i, label in enumerate(TRUE)
+    ]
+
+    plan = Plan.of(samples(splits=splits, curated=without_one), settings, round=1)
+
+    given, curated = plan.sets
+    assert np.array_equal(given.rows, curated.rows)
+    assert plan.trained == [given, curated]
+
+
 def test_patience_without_validation_images_is_refused() -> None:
     table = samples(splits=["train"] * N_TRAIN + ["test"] * (N - N_TRAIN))
 
@@ -435,6 +451,25 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_results(
     trained = {(one.stage, one.epoch) for one in reports if one.epoch}
     assert trained == {("training on the curated set", 3)}
     assert reports[-1].fraction == 1
+
+
+def test_images_that_went_missing_are_counted_out_after_a_cut_before_the_test(
+    data: Path, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "REPORT_EVERY_SECONDS", 0.0)
+    folder = make_run(samples(final=TRUE, given=SHIFTED), epochs=1)
+    moved = folder.path / "data"
+    moved.mkdir()
+    for i in range(1, N):
+        (moved / f"{i:02d}.png").symlink_to(data / f"{i:02d}.png")
+    folder.write_json("config.json", {**folder.config(), "root": str(moved)})
+
+    reports = phase2.run(folder)
+    assert any(report.stage == "testing" for report in reports)
+    reports.close()
+    list(phase2.run(folder))
+
+    assert [one["n_train"] for one in evaluation_of(folder).values()] == [N_TRAIN - 1] * 2
 
 
 def test_the_same_seed_gives_the_same_results(make_run: MakeRun) -> None:

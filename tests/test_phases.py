@@ -25,6 +25,7 @@ from deft_core.demo import write_demo
 from deft_core.errors import RunError
 from deft_core.ingest import read_source
 from deft_core.run_folder import RunFolder
+from deft_core.run_results import queue_scores
 from deft_core.selection import undecided
 from tests.tiny_clip import write_tiny_clip
 
@@ -155,6 +156,21 @@ def test_a_sample_without_a_label_after_review_is_scored_and_not_trained_on(
     assert len(folder.read_table("scores.parquet")) == N_TRAIN + N_TEST
     trained = folder.read_table("traces.parquet")["sample_id"].to_pylist()
     assert trained == [100 + i for i in range(N_TRAIN) if i not in (2, 7)]
+
+
+def test_in_the_second_round_the_report_counts_what_the_queue_flags(
+    data: Path, make_run: Callable[..., RunFolder]
+) -> None:
+    given = [(i + (i % 4 == 0)) % 3 for i in range(N_TRAIN + N_TEST)]
+    folder = make_run("phase1", phase1_settings(data), given=given)
+    folder.write_json("config.json", {**folder.config(), "round": 2})
+
+    list(phase1.run(folder))
+
+    queue = queue_scores(folder).to_pylist()
+    is_flagged = [not row["is_clean"] for row in queue if row["sample_id"] < 100 + N_TRAIN]
+    assert folder.read_json("report.json")["n_flagged"] == sum(is_flagged)
+    assert sum(is_flagged) > sum(row["p_clean"] <= 0.5 for row in queue)
 
 
 @pytest.mark.parametrize("reviewed", [[], [0, 5]])

@@ -87,6 +87,7 @@ def filled_store(path: Path, *, n_samples: int) -> Store:
             "mean_gap": sims[:, 1],
             "mean_margin": sims[:, 1],
             "is_clean": p_clean > 0.5,
+            "scored_label": given,
             "predicted_label": top[:, 0],
             "predicted_pos_sim": sims[:, 0],
             "predicted_neg_sim": sims[:, 1],

@@ -64,7 +64,8 @@ def play(scratch: Path, *, noise: str, seed: int) -> None:
         run(workspace, "phase1", Phase1Config.from_preset("demo", seed=seed))
         was_flagged = ~of_training(workspace, "is_clean").astype(bool)
         decide_worst(workspace, true)
-        adapted = run(workspace, "phase2", Phase2Config.from_preset("demo", seed=seed))
+        adaptation = Phase2Config.from_preset("demo", seed=seed, compares_with="both")
+        adapted = run(workspace, "phase2", adaptation)
         for one in adapted.read_json("report.json")["evaluation"]:
             test = one["test"]
             figures = f"{test['accuracy']:>11.3f}{test['macro_f1']:>11.3f}{one['n_train']:>11,}"
@@ -87,7 +88,9 @@ def run(workspace: Workspace, kind: str, settings: Config) -> RunFolder:
     run_id = workspace.runs.start(kind, settings)
     view = workspace.runs.wait(run_id)
     if view.state != "done":
-        raise SystemExit(f"{run_id} is {view.state}: {view.error}\n{view.log_tail}")
+        raise SystemExit(
+            f"{run_id} is {view.state}: {view.error}\n{workspace.runs.log_tail(run_id)}"
+        )
     return RunFolder(workspace.path / "runs" / run_id)
 
 

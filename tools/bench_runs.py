@@ -13,12 +13,10 @@ import pyarrow as pa
 
 from deft_core import noise
 from deft_core.config import Config, Phase1Config
-from deft_core.errors import ConfigError, DeftError
+from deft_core.errors import EXIT_ERROR, ConfigError, DeftError
 from deft_core.prompts import default_prompt
 from deft_core.run_folder import RunFolder
 from deft_core.selection import undecided
-
-EXIT_ERROR = 2
 
 
 def new_run(

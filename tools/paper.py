@@ -37,7 +37,7 @@ from deft_core.config import PRESETS, Config, Phase1Config, Phase2Config
 from deft_core.errors import DataError, RunError
 from deft_core.pictures import open_picture
 from deft_core.prompts import read_prompts
-from deft_core.run_folder import RunFolder, writing_whole_folder
+from deft_core.run_folder import UNFINISHED, RunFolder, writing_whole_folder
 from deft_core.runs import RESUMABLE, Runs, RunView
 from deft_core.terminal import ProgressLine
 from deft_core.workspace import Workspace, is_workspace
@@ -244,14 +244,16 @@ def write_tables(folder: Path, data: PaperData) -> None:
 
 
 def finish(runs: Runs, kind: str, settings: Config) -> RunView:
-    """A finished run of this kind: the one that is there, one that goes on, or a new one."""
+    """A finished run of this kind: the one that is there or at work, one that goes on, or a new
+    one."""
     known = [view for view in runs.list() if view.kind == kind]
     done = [view for view in known if view.state == "done"]
     if done:
         return done[0]
-    if known and known[0].state in RESUMABLE:
+    if known and known[0].state in (*UNFINISHED, *RESUMABLE):
         run_id = known[0].run_id
-        runs.resume(run_id)
+        if known[0].is_finished:
+            runs.resume(run_id)
     else:
         run_id = runs.start(kind, settings)
     with ProgressLine(sys.stderr) as line:

@@ -208,7 +208,7 @@ class Queue:
                 q.is_disputed, q.is_double, q.is_new,
                 {SECOND_LOOK} as is_second_look,
                 (select round from previous_run) as previous_round,
-                v.is_clean as was_clean, v.suggested_label as previous_suggestion,
+                c.mean_margin, v.is_clean as was_clean, v.suggested_label as previous_suggestion,
                 case when q.verdict is not null and q.is_earlier then d.round end as decided_round,
                 p.predicted_label as classifier_label, p.p_predicted as classifier_p,
                 case when p.scored_label = coalesce(q.reviewed_label, q.given_label)

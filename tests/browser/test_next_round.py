@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,16 @@ from playwright.sync_api import Page, expect
 
 from deft_core.decisions import Decision
 from deft_core.workspace import Workspace
-from tests.browser.conftest import CLASS_NAMES, N_SAMPLES, App, open_desk, wait_until_saved
+from tests.browser.conftest import (
+    CLASS_NAMES,
+    N_SAMPLES,
+    StartApp,
+    leave,
+    open_desk,
+    press,
+    wait_until_saved,
+)
 from tests.small_world import add_predictions, add_scores
-
-StartApp = Callable[..., App]
 
 
 @pytest.fixture
@@ -46,11 +51,12 @@ def test_a_second_look_says_why_and_ends_with_a_new_decision(
 
     expect(page.locator(".desk-file")).to_contain_text("00 ")
     expect(changes).to_contain_text("You kept this in round 1; both new models say dog.")
-    page.keyboard.press("Enter")
+    press(page, "Enter")
     wait_until_saved(page)
     expect(page.get_by_role("heading", name="This queue is done")).to_be_visible()
     page.keyboard.press("z")
     expect(changes).to_contain_text("You kept this in round 1; both new models say dog.")
-    page.keyboard.press("Enter")
+    press(page, "Enter")
     wait_until_saved(page)
+    leave(page)
     assert app.decisions()[0] == ("relabel", CLASS_NAMES.index("dog"))
