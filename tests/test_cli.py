@@ -24,6 +24,7 @@ from deft_core.decisions import Decision
 from deft_core.errors import DataError, ExportError, RunError
 from deft_core.run_folder import Progress, RunFolder
 from deft_core.runs import CONFIGS
+from deft_core.selection import undecided
 from deft_core.store import Store
 from deft_core.turns import in_turn
 from deft_core.workspace import STORE, Workspace, find_model
@@ -207,7 +208,9 @@ def test_a_run_folder_is_worked_through_here(
     folder = RunFolder.create(
         tmp_path / "elsewhere" / "phase1-001",
         config=config,
-        samples=samples.select(["sample_id", "file_name", "sha256", "split", "given_label"]),
+        samples=undecided(
+            samples.select(["sample_id", "file_name", "sha256", "split", "given_label"])
+        ),
     )
 
     assert "is a phase1 run, not phase2" in refused(capsys, "phase2", "--run", folder.path)
@@ -385,7 +388,7 @@ def test_phase1__settings_are_checked_before_anything_starts(
     errors = refused(capsys, "phase1", "--workspace", workspace, "--device", "tpu")
     assert 'Phase1Config.device is "tpu"' in errors
     errors = refused(capsys, "phase1", "--workspace", workspace, "--preset", "best")
-    assert errors.endswith("Hint: Presets: paper, paper-real-noise, fast, demo.\n")
+    assert errors.endswith("Hint: Presets: paper, paper-real-noise, fast, demo, demo-fast.\n")
     assert not list((workspace / "runs").iterdir())
 
 

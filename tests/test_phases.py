@@ -404,8 +404,8 @@ def detect(folder: RunFolder, *, n_held: int) -> tuple[np.ndarray, list[str]]:
     detector = phase1.build_detector(settings, CLASS_NAMES)
     detector.clip.visual.register_forward_pre_hook(SmallMemory(n_held))
     images = training.open_images(folder, samples, image_size=16, engine=engine, settings=settings)
-    given = torch.from_numpy(samples["given_label"].to_numpy().astype(np.int64))
-    detection = phase1.Detection(detector, given, engine=engine, settings=settings)
+    standing = phase1.Standing.of(samples, device=engine.device)
+    detection = phase1.Detection(detector, standing, engine=engine, settings=settings)
     notes = [report.note for report in detection.run(images, folder)]
     return np.load(folder.path / "features.npy").astype(np.float32), notes
 
