@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 
 import psutil
 
@@ -128,6 +129,8 @@ def find_process(folder: RunFolder) -> psutil.Process | None:
     try:
         process = psutil.Process(folder.read_json("proc.json")["pid"])
         is_zombie = process.status() == psutil.STATUS_ZOMBIE
-        return process if not is_zombie and str(folder.path) in process.cmdline() else None
+        here, arguments = Path(process.cwd()), process.cmdline()
+        is_ours = folder.path.resolve() in [(here / one).resolve() for one in arguments]
+        return process if not is_zombie and is_ours else None
     except (RunError, KeyError, TypeError, ValueError, psutil.Error):
         return None

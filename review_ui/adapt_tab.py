@@ -64,7 +64,9 @@ class AdaptTab:
     def _missing(self) -> str:
         """What has to be done before phase 2 can say something; empty if nothing."""
         dataset = self._workspace.dataset
-        if dataset is None or self._workspace.store.current_run() is None:
+        if dataset is None:
+            return ""
+        if self._workspace.store.current_run() is None:
             return "Phase 2 needs the scores of phase 1: start it on the Detect tab first."
         if not dataset.n_by_split.get("test"):
             return (

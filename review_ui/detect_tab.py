@@ -5,12 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
 
 from deft_core.run_view import RunView
+from deft_core.selection import CLEAN_THRESHOLD
 from deft_core.workspace import Workspace
 from review_ui import plots
 from review_ui.run_panel import RunPanel
-from review_ui.widgets import counted, figure_row, figures
+from review_ui.widgets import counted, figure_row, figures, notice, shown
+
+HARDLY_LEARNED = (
+    "Nearly all clean probabilities lie close to 50 %: phase 1 has hardly learned to tell right "
+    "labels from wrong ones. Train for more epochs, or take a preset that was made for this model."
+)
+UNDECIDED_WITHIN = 0.1
+MOST_UNDECIDED = 0.9
 
 
 class DetectTab:
@@ -30,6 +40,7 @@ class DetectTab:
             self._panel.layout()
             with gr.Column(visible=False) as self._result:
                 self._found = figure_row()
+                self._doubt = notice()
                 self._histogram = gr.Plot(show_label=False, container=False)
                 self.review = gr.Button("Review", variant="primary", elem_classes="next-step")
                 self._unreadable = gr.Dataframe(
@@ -50,6 +61,7 @@ class DetectTab:
             *self._panel.outputs,
             self._result,
             self._found,
+            self._doubt,
             self._histogram,
             self.review,
             self._unreadable,
@@ -66,6 +78,7 @@ class DetectTab:
         return [
             gr.Column(visible=False),
             figures(()),
+            shown(""),
             None,
             gr.Button(),
             gr.Dataframe(visible=False),
@@ -76,6 +89,7 @@ class DetectTab:
         progress = self._workspace.review.progress()
         unreadable = run.report["unreadable"] if run and run.report else []
         n_left = progress.n_left
+        p_clean = self._workspace.review.points().p_clean
         return [
             gr.Column(visible=True),
             figures(
@@ -85,10 +99,17 @@ class DetectTab:
                     (f"{progress.n_decided:,}", "of them decided"),
                 ]
             ),
-            plots.clean_probability_histogram(self._workspace.review.points().p_clean),
+            shown("" if tells_apart(p_clean) else HARDLY_LEARNED),
+            plots.clean_probability_histogram(p_clean),
             gr.Button(f"Review {counted(n_left, 'suspect')}" if n_left else "Open the review"),
             gr.Dataframe(
                 value=[[one["file_name"], one["problem"]] for one in unreadable],
                 visible=bool(unreadable),
             ),
         ]
+
+
+def tells_apart(p_clean: NDArray[np.float32]) -> bool:
+    """Whether more than a few of the clean probabilities say something, either way."""
+    is_undecided = np.abs(p_clean - CLEAN_THRESHOLD) < UNDECIDED_WITHIN
+    return bool(is_undecided.mean() <= MOST_UNDECIDED) if len(p_clean) else True

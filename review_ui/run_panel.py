@@ -78,7 +78,7 @@ class RunPanel:
             self.log = gr.Textbox(
                 show_label=False, lines=8, max_lines=16, interactive=False, elem_classes="log"
             )
-        with gr.Accordion("Earlier runs", open=False, visible=False) as self.history_fold:
+        with gr.Accordion("Finished runs", open=False, visible=False) as self.history_fold:
             self.history = gr.Radio(label="Runs", show_label=False, container=False)
             self.delete = gr.Button("Delete it ...", scale=0, min_width=160)
             with gr.Column(visible=False) as self.confirmation:
@@ -318,11 +318,16 @@ def _estimate(probe: RunView | None) -> str:
 
 
 def _advice(run: RunView) -> str:
-    """What can be done about a run that waits or has been stopped."""
+    """What can be done about a run that waits or ended without a result."""
     if run.state == WAITING:
         return "It begins by itself when the device is free; this page may be closed."
     if run.state == "cancelled":
         return "It can go on; what comes out is the same as without the stop."
+    if run.state == "failed":
+        return (
+            "Going on uses the settings that this run was started with. Where these were wrong, "
+            "change them above and start a new run."
+        )
     return ""
 
 

@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -739,6 +741,24 @@ def test_a_live_run_is_known_by_its_folder_whatever_the_clock_says(
     folder.write_json("proc.json", {**folder.read_json("proc.json"), "start_time": 1.0})
 
     assert not runs.view(run_id).is_finished
+
+
+def test_a_run_that_somebody_works_through_by_a_relative_path_is_alive(
+    runs: Runs, tmp_path: Path
+) -> None:
+    run_id = start(runs, "endless")
+    runs.cancel(run_id)
+    runs.wait(run_id)
+
+    command = [*PROGRAM, "phase1", "--run", run_id]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True):
+        deadline = time.monotonic() + 30
+        while runs.view(run_id).state != "running":
+            assert time.monotonic() < deadline
+        runs.cancel(run_id)
+
+    assert runs.view(run_id).state == "cancelled"
 
 
 def test_a_folder_whose_process_never_came_is_crashed(runs: Runs, tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ def test_a_run_is_deleted_after_a_question_and_no_decision_with_it(
     wait_until_saved(page)
     tab = open_tab(page, app, "Detect")
 
-    tab.get_by_role("button", name="Earlier runs").click()
+    tab.get_by_role("button", name="Finished runs").click()
     tab.get_by_role("button", name="Delete it ...").click()
     expect(page.get_by_test_id("toast-body")).to_contain_text("No run is chosen.")
     tab.get_by_role("radio", name=re.compile("phase1-002")).check()
@@ -228,7 +228,7 @@ def test_a_run_is_deleted_after_a_question_and_no_decision_with_it(
     tab.get_by_role("button", name="Delete it ...").click()
     tab.get_by_role("button", name="Delete", exact=True).click()
 
-    expect(tab.get_by_role("button", name="Earlier runs")).not_to_be_visible()
+    expect(tab.get_by_role("button", name="Finished runs")).not_to_be_visible()
     assert not path.exists()
     expect(tab.get_by_role("button", name=f"Review {N_FLAGGED - 1} suspects")).to_be_visible()
     leave(page)
