@@ -176,6 +176,7 @@ def filled_workspace(folder: Path, *, n_samples: int) -> Path:
         "mean_gap": sims[:, 1],
         "mean_margin": sims[:, 1],
         "is_clean": p_clean > 0.5,
+        "scored_label": given,
         "predicted_label": top[:, 0],
         "predicted_pos_sim": sims[:, 0],
         "predicted_neg_sim": sims[:, 1],
