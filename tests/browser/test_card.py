@@ -76,6 +76,26 @@ def test_the_picture_is_zoomed_moved_and_whole_again(desk: App, page: Page) -> N
     expect(stage).to_have_attribute("data-zoomed", "false")
 
 
+def test_enter_opens_the_history_and_letters_are_keys_in_any_script(desk: App, page: Page) -> None:
+    file = page.locator(".desk-file")
+    expect(page.locator(".desk-stage")).to_have_attribute("data-picture", "there")
+    page.keyboard.press("Tab")
+    page.locator(".desk-history summary").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".desk-history li")).to_have_text("Nothing yet")
+    expect(file).to_have_text(FILE_NAMES[0])
+    page.get_by_role("region", name="Review desk").focus()
+    page.evaluate(
+        """() => document.activeElement.dispatchEvent(
+            new KeyboardEvent("keydown", { key: "χ", code: "KeyX", bubbles: true })
+        )"""
+    )
+    expect(file).to_have_text(FILE_NAMES[1])
+    wait_until_saved(page)
+    leave(page)
+    assert desk.decisions() == {0: ("exclude", None)}
+
+
 def test_the_reasons_are_told(desk: App, page: Page) -> None:
     expect(page.locator(".desk-sentence")).to_contain_text("Labelled cat; closer to the positive")
     expect(page.locator("[data-part=clean]")).to_have_text("5 %")
