@@ -12,6 +12,11 @@ const CARD = [
   [["U"], "unsure", "unsure"],
   [["ArrowLeft", "ArrowRight"], "step", "look at other images without deciding"],
   [["+", "-", "0"], "zoom", "zoom in, zoom out, whole image"],
+  [
+    ["Shift+ArrowLeft", "Shift+ArrowRight", "Shift+ArrowUp", "Shift+ArrowDown"],
+    "pan",
+    "move over the zoomed image",
+  ],
   [["H"], "history", "what was decided about the image before"],
 ];
 const GRID = [
@@ -49,7 +54,7 @@ const BY_MODE = {
   grid: table([...GRID, ...EVERYWHERE]),
   plots: table(EVERYWHERE),
 };
-const HELD = ["step", "move", "range", "page"];
+const HELD = ["step", "pan", "move", "range", "page"];
 const WORDS = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓" };
 
 function table(entries) {

@@ -72,6 +72,19 @@ def test_the_picture_is_zoomed_moved_and_whole_again(desk: App, page: Page) -> N
     page.mouse.move(500, 500)
     page.mouse.up()
     expect(stage).not_to_have_attribute("style", before or "")
+    moved = stage.get_attribute("style") or ""
+    page.keyboard.press("Shift+ArrowLeft")
+    expect(stage).not_to_have_attribute("style", moved)
+    page.keyboard.press("0")
+    stage.hover()
+    page.mouse.down()
+    page.mouse.move(5, 5)
+    page.mouse.up()
+    page.keyboard.press("+")
+    zoomed = stage.get_attribute("style") or ""
+    page.mouse.move(500, 500)
+    page.mouse.move(550, 550)
+    expect(stage).to_have_attribute("style", zoomed)
     page.keyboard.press("ArrowRight")
     expect(stage).to_have_attribute("data-zoomed", "false")
 
