@@ -6,7 +6,7 @@ that is there. What was wrong is answered as {message, hint}; see `server.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.resources import files
@@ -16,8 +16,10 @@ from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 import numpy as np
-from fastapi import APIRouter, Depends, Header, HTTPException, Query, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse
+from fastapi.routing import APIRoute
 
 from deft_core.decisions import Decision, Note
 from deft_core.errors import CountChangedError, StoreError
@@ -63,8 +65,9 @@ Reviewer = Annotated[str | None, Depends(reviewer_name)]
 
 
 def desk_routes(workspace: Workspace) -> APIRouter:
-    """/api/v1: what the review desk asks for and sends."""
-    routes = APIRouter(prefix="/api/v1")
+    """/api/v1: what the review desk asks for and sends. Every answer names the run whose scores it
+    comes from, so that a page which stays open learns of another one."""
+    routes = APIRouter(prefix="/api/v1", route_class=_naming_the_run(workspace))
 
     review = workspace.review
 
@@ -234,6 +237,27 @@ def file_routes(workspace: Workspace) -> APIRouter:
         return FileResponse(script, media_type="text/javascript", headers={"Cache-Control": KEEP})
 
     return routes
+
+
+def _naming_the_run(workspace: Workspace) -> type[APIRoute]:
+    """Routes whose answers have the header X-Run: the ids of the store and of its current run. It
+    is read after the answer was made, so that it is never older than the answer."""
+
+    def name() -> str:
+        return f"{workspace.store.id}/{workspace.store.current_run_id() or ''}"
+
+    class NamingRoute(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def named(request: Request) -> Response:
+                response = await handle(request)
+                response.headers["X-Run"] = await run_in_threadpool(name)
+                return response
+
+            return named
+
+    return NamingRoute
 
 
 def _settle(batch: Batch, *, review: Review, sender: str | None) -> dict[str, Any]:

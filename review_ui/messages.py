@@ -92,9 +92,11 @@ class ViewFilterMessage(FilterMessage):
 
 
 class ViewMessage(Message):
-    """Where a reviewer is at the desk of the store with the id `store`."""
+    """Where a reviewer is at the desk of the store with the id `store`; the place is one in the
+    queue of `run`."""
 
     store: Name
+    run: Name | None = None
     sort: SortName = "p_clean"
     seed: Number = 0
     filter: ViewFilterMessage = ViewFilterMessage()

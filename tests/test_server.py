@@ -210,6 +210,18 @@ def test_the_session_says_what_the_desk_needs(client: TestClient) -> None:
     assert session["similarity_range"] == pytest.approx([0.2, 0.3])
 
 
+def test_every_answer_names_the_store_and_the_run(client: TestClient, workspace: Workspace) -> None:
+    name = f"{workspace.store.id}/phase1-001"
+    refused = {"store": "another", "items": [decide("a", 0)]}
+    answers = [
+        client.get("/api/v1/session"),
+        client.get("/api/v1/points"),
+        client.post("/api/v1/decisions", json=refused),
+    ]
+    assert [one.status_code for one in answers] == [200, 200, 409]
+    assert [one.headers["X-Run"] for one in answers] == [name] * 3
+
+
 def test_the_queue_comes_in_pages_most_suspect_first(client: TestClient) -> None:
     first = client.get("/api/v1/queue", params={"limit": 3}).json()
     rest = client.get("/api/v1/queue", params={"limit": 3, "after": first["next"]}).json()
@@ -331,11 +343,11 @@ def test_a_queue_is_chosen_counted_and_leased(client: TestClient) -> None:
 def test_the_view_survives_and_is_each_reviewers_own(client: TestClient) -> None:
     assert client.get("/api/v1/view").json() == {"view": None}
     store = client.get("/api/v1/session").json()["store"]
-    state = {"sort": "random", "seed": 7, "mode": "grid", "filter": {"given": [1]}}
+    state = {"sort": "random", "seed": 7, "mode": "grid", "filter": {"given": [1]}, "run": "r1"}
     kept = client.put("/api/v1/view", json={**state, "store": store}).json()
     assert client.get("/api/v1/view").json() == kept
     assert kept["view"]["filter"]["given"] == [1]
-    assert kept["view"]["page_size"] == 24
+    assert (kept["view"]["page_size"], kept["view"]["run"]) == (24, "r1")
     assert client.get("/api/v1/view", headers={"X-Reviewer": "bob"}).json() == {"view": None}
 
 

@@ -304,6 +304,11 @@ class Store:
         phase1 = [run for run in self.runs() if run.kind == "phase1"]
         return phase1[-1] if phase1 else None
 
+    def current_run_id(self) -> str | None:
+        """The id of the current run, without its settings and report: cheap for every answer."""
+        rows = self._database.rows("select run_id from current_run")
+        return rows[0]["run_id"] if rows else None
+
     def points(self) -> pa.Table:
         """What a map of every training sample with a current score shows."""
         return self._database.table(

@@ -33,12 +33,15 @@ export function listen(desk) {
     desk.show();
   });
   for (const dialog of root.querySelectorAll("dialog")) {
-    dialog.addEventListener("close", () => desk.focus());
+    dialog.addEventListener("close", () => {
+      desk.focus();
+      desk.follow();
+    });
   }
 }
 
 function actsOf(desk) {
-  const { card, grid, ledger, part } = desk;
+  const { card, grid, part } = desk;
   const both = { verdict: "both" };
   const exclude = { verdict: "exclude" };
   const unsure = { verdict: "unsure" };
@@ -72,7 +75,7 @@ function actsOf(desk) {
       history: () => (part.history.open = !part.history.open),
     },
     grid: {
-      confirm: () => ledger.isElsewhere || grid.confirm(),
+      confirm: () => grid.confirm(),
       mark: () => grid.toggle(desk.queue.sample),
       markAll: () => grid.toggleAll(),
       suggestion: () => grid.planSuggestions(),

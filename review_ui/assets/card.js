@@ -109,7 +109,7 @@ export class Card {
 
   decide(choice, sample = this.sample) {
     const { ledger, queue } = this.desk;
-    if (ledger.isElsewhere || !this.mayDecide(sample)) return;
+    if (!this.mayDecide(sample)) return;
     const isStay = sample.is_second_look && isUsual(choice, sample);
     this.desk.noteStep(ledger.decide([{ sample, ...choice }]));
     this.desk.announce(

@@ -17,9 +17,11 @@ export class Evidence {
     part.history.addEventListener("toggle", () => part.history.open && this.showHistory());
   }
 
-  /** A new reviewer or store may see other things. */
+  /** Another reviewer, run or store may say other things; what is on its way is not taken in. */
   forget() {
-    this.known.clear();
+    this.known = new Map();
+    this.sample = null;
+    clearTimeout(this.timer);
   }
 
   /** Shows what is known at once, and asks for the rest when the keys pause. */
@@ -47,11 +49,12 @@ export class Evidence {
   }
 
   async of({ sample_id: id }) {
-    if (!this.known.has(id)) {
-      this.known.set(id, await this.server.get(`/samples/${id}/evidence`));
-      if (this.known.size > KEPT) this.known.delete(this.known.keys().next().value);
+    const { known } = this;
+    if (!known.has(id)) {
+      known.set(id, await this.server.get(`/samples/${id}/evidence`));
+      if (known.size > KEPT) known.delete(known.keys().next().value);
     }
-    return this.known.get(id);
+    return known.get(id);
   }
 
   clear() {

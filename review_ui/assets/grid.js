@@ -29,7 +29,7 @@ export class Grid {
     this.listen();
   }
 
-  /** Another reviewer or store begins without marks. */
+  /** Another reviewer, run or store begins without marks. */
   forget() {
     this.marked = new Set();
     this.plans = new Map();

@@ -16,7 +16,8 @@ export class Ledger {
    * onSaved(state, n): how the n waiting decisions do. onProgress(): the figures moved.
    * onConfirmed(items): these are stored. onStale(ids): the server may know better about these
    * samples. onFar(ids): a step that an earlier page had made was taken back or done again.
-   * onRefused(problem, sampleIds). announce(text) is for everybody to hear.
+   * onRefused(problem, sampleIds). onLeft(n): n decisions wait for a store that is no longer open.
+   * announce(text) is for everybody to hear.
    */
   constructor({ server, ...listeners }) {
     Object.assign(this, listeners, { server });
@@ -32,8 +33,8 @@ export class Ledger {
     this.progress = session.progress;
     this.reviewer = session.reviewer;
     if (this.outbox?.store === session.store) return;
+    if (this.outbox?.size > 0) this.onLeft(this.outbox.size);
     this.outbox?.close();
-    this.forget();
     const { store } = session;
     this.outbox = new Outbox({
       store,
@@ -45,16 +46,12 @@ export class Ledger {
     this.outbox.pump();
   }
 
-  /** Leaves the steps of this page to the server, because another reviewer goes on. */
+  /** Leaves the steps of this page to the server, because another reviewer or run goes on. */
   forget() {
     this.done = [];
     this.undone = [];
     this.steps = [];
     this.inFlight = new Map();
-  }
-
-  get isElsewhere() {
-    return this.outbox?.state === "elsewhere";
   }
 
   /** Samples that the outbox holds a decision about, although the server does not know it yet. */

@@ -3,9 +3,21 @@
 const API = "/api/v1";
 const TIMEOUT_MS = 10_000;
 
+/**
+ * Every answer names the store and the run that it comes from, "store/run". `run` is the one whose
+ * scores the desk shows, null while it shows none.
+ */
 export class Server {
-  constructor() {
+  /** onOther(): an answer came from another store or run than what is shown. */
+  constructor({ onOther }) {
+    this.onOther = onOther;
     this.reviewer = null;
+    this.run = null;
+    this.latest = null;
+  }
+
+  get isOther() {
+    return this.run !== null && this.latest !== this.run;
   }
 
   get(path) {
@@ -22,7 +34,7 @@ export class Server {
 
   /** The plain answer, for what is no JSON. */
   async bytes(path) {
-    const response = await fetch(API + path, { headers: this.headers() });
+    const response = await this.fetched(path, { headers: this.headers() });
     if (!response.ok) throw new Error(`HTTP ${response.status}.`);
     return response.arrayBuffer();
   }
@@ -31,7 +43,7 @@ export class Server {
     const headers = this.headers();
     if (body !== undefined) headers["Content-Type"] = "application/json";
     return answered(
-      fetch(API + path, {
+      this.fetched(path, {
         method,
         headers,
         body: body === undefined ? undefined : JSON.stringify(body),
@@ -41,6 +53,13 @@ export class Server {
     );
   }
 
+  async fetched(path, options) {
+    const response = await fetch(API + path, options);
+    this.latest = response.headers.get("X-Run") ?? this.latest;
+    if (this.isOther) this.onOther();
+    return response;
+  }
+
   headers() {
     return this.reviewer ? { "X-Reviewer": encodeURIComponent(this.reviewer) } : {};
   }
@@ -48,8 +67,8 @@ export class Server {
 
 /**
  * The answer's JSON. An error carries `refused` when our own server found the request itself
- * unacceptable, or `isAnotherStore` when it serves another store; whatever else answers in its
- * place, a proxy say, refuses nothing.
+ * unacceptable; that it serves another store by now, or whatever else answers in its place, a proxy
+ * say, refuses nothing.
  */
 async function answered(request) {
   const response = await request.catch(() => {
@@ -59,7 +78,7 @@ async function answered(request) {
   const problem = await response.json().catch(() => null);
   if (typeof problem?.message !== "string") throw new Error(`HTTP ${response.status}.`);
   const error = new Error([problem.message, problem.hint].filter(Boolean).join(" "));
-  if (problem.is_another_store) error.isAnotherStore = true;
-  else if (response.status === 409 || response.status === 422) error.refused = problem;
+  const isRefusal = response.status === 409 || response.status === 422;
+  if (isRefusal && !problem.is_another_store) error.refused = problem;
   throw error;
 }

@@ -18,11 +18,10 @@ const DRAIN_LOOK_MS = 20;
 export class Outbox {
   /**
    * send(items) resolves to the server's answer, or rejects: with `error.refused` when the server
-   * understood and said no, with `error.isAnotherStore` when it serves another store, and with
-   * anything else when it could not be reached.
+   * understood and said no, with anything else when it could not be reached or serves another store.
    *
-   * onState(state, n) tells how the n waiting decisions do: "saving"; "retrying" or "elsewhere"
-   * from a failure to the next success; "saved" when none is left.
+   * onState(state, n) tells how the n waiting decisions do: "saving"; "retrying" from a failure to
+   * the next success; "saved" when none is left.
    */
   constructor({ store, send, onState, onAnswer, onRefused }) {
     this.store = store;
@@ -90,7 +89,7 @@ export class Outbox {
         most = BATCH;
       } catch (error) {
         if (!error.refused) {
-          this.state = error.isAnotherStore ? "elsewhere" : "retrying";
+          this.state = "retrying";
           this.report();
           await pause(wait);
           wait = Math.min(wait * 2, LONGEST_WAIT_MS);

@@ -3,7 +3,7 @@
 import { confusionTable } from "./confusion.js";
 import { counted, make, makeButton, write } from "./dom.js";
 import { Lasso } from "./lasso.js";
-import { drawHistogram, drawScatter, inside, markPoint, pointsOf } from "./scatter.js";
+import { clearFigure, drawHistogram, drawScatter, inside, markPoint, pointsOf } from "./scatter.js";
 
 const MOST_CELLS = 1000;
 const MOST_CLASSES = 40;
@@ -17,16 +17,27 @@ export class Plots {
     new Lasso(this.part.scatter, { onDrawn: (corners) => this.openInside(corners) });
   }
 
+  /** Takes away what is of another run or store. */
+  forget() {
+    this.run = null;
+    for (const figure of [this.part.scatter, this.part.histogram]) clearFigure(figure);
+    for (const list of [this.part.classCounts, this.part.confusion]) list.replaceChildren();
+    this.part.scatter.dataset.state = "";
+  }
+
   /** Draws what is new since the last time. */
   async show() {
-    const { session } = this.desk;
+    const { session, server } = this.desk;
     this.showConfusion();
-    if (this.run !== session.run) await this.draw(session).catch((error) => this.fail(error));
+    if (this.run !== server.run) await this.draw(session).catch((error) => this.fail(error));
     markPoint(this.part.scatter, this.desk.queue.sample);
   }
 
   async draw(session) {
-    const points = pointsOf(await this.desk.server.bytes("/points"));
+    const { server } = this.desk;
+    const { run } = server;
+    const points = pointsOf(await server.bytes("/points"));
+    if (run !== server.run) return;
     this.points = points;
     this.showClasses(points);
     this.part.scatter.dataset.state = "drawing";
@@ -36,7 +47,7 @@ export class Plots {
       onPick: (low, high) => this.onQueue({ name: "all", p_min: low, p_max: high }),
     });
     this.part.scatter.dataset.state = "drawn";
-    this.run = session.run;
+    this.run = run;
   }
 
   openInside(corners) {
@@ -81,11 +92,14 @@ export class Plots {
   }
 
   async showConfusion() {
+    const { server } = this.desk;
+    const { run } = server;
     try {
-      const { cells, n_cells: nCells } = await this.desk.server.post("/confusion", {
+      const { cells, n_cells: nCells } = await server.post("/confusion", {
         filter: { name: "all" },
         limit: MOST_CELLS,
       });
+      if (run !== server.run) return;
       const table = confusionTable(cells, {
         name: (label) => this.desk.name(label),
         onPick: this.onQueue,

@@ -46,8 +46,8 @@ class Desk {
     this.part = partsOf(root);
     this.session = null;
     this.isPlots = false;
-    this.server = new Server();
-    this.view = new View({ server: this.server, store: () => this.ledger.outbox.store });
+    this.server = new Server({ onOther: () => this.follow() });
+    this.view = new View({ server: this.server, session: () => this.session });
     this.messages = new Messages(root, this.part);
     this.ledger = new Ledger({
       server: this.server,
@@ -57,6 +57,7 @@ class Desk {
       onStale: (ids) => this.refresh(ids),
       onFar: (ids) => this.look(ids[0]),
       onRefused: (problem, ids) => this.onRefused(problem, ids),
+      onLeft: (n) => this.onLeft(n),
       announce: (text) => this.announce(text),
     });
     this.queue = new Queue({
@@ -113,19 +114,21 @@ class Desk {
     }
   }
 
-  /** A new run, data set or reviewer starts the desk afresh; otherwise it stays where it is. */
+  /** A new store, run or reviewer starts the desk afresh; otherwise it stays where it is. */
   async start() {
     const session = await this.server.get("/session");
     const before = this.session;
     const isSame = ["store", "run", "reviewer"].every((key) => before?.[key] === session[key]);
-    if (before && before.store !== session.store) this.forget();
+    if (before && !isSame) this.forget();
     this.session = session;
+    this.server.run = `${session.store}/${session.run ?? ""}`;
     this.ledger.open(session);
     this.picker.classes = session.classes;
     this.reviewers.showName(session.reviewer);
     if (isSame && this.queue.sample) return this.showProgress();
     if (!session.run) return this.waitForRun();
     await this.view.load();
+    if (this.session !== session) throw new Error("The server has other scores by now.");
     const { after, sample_id: sampleId } = this.view.state;
     return this.openQueue({ after, sampleId });
   }
@@ -135,19 +138,28 @@ class Desk {
     setTimeout(() => this.wake(), RETRY_MS);
   }
 
+  /** For another store, run or reviewer nothing holds that is shown or known here. */
   forget() {
-    this.grid.forget();
-    this.card.evidence.forget();
-    this.ledger.forget();
+    this.view.keepLater.flush();
+    this.session = null;
+    this.server.run = null;
+    for (const one of [this.grid, this.card.evidence, this.plots, this.ledger]) one.forget();
+    this.queue.close();
+    this.show();
+    this.focus();
   }
 
   onReviewer() {
     this.forget();
-    this.session = null;
-    this.queue.close();
-    this.show();
-    this.focus();
     return this.wake();
+  }
+
+  /** Goes on with the store and run that the server has now; not under an open dialog. */
+  follow() {
+    if (!this.server.isOther || document.querySelector("dialog[open]")) return;
+    this.forget();
+    this.announce("other scores: the queue begins anew");
+    this.wake();
   }
 
   /**
@@ -155,6 +167,7 @@ class Desk {
    * the former one is shown, or can be decided, while it comes.
    */
   async openQueue({ after = null, sampleId = null, ...changes }) {
+    if (!this.session) return undefined;
     this.view.change(changes);
     const { filter, sort, seed } = this.view.state;
     this.part.sort.value = sort;
@@ -268,7 +281,9 @@ class Desk {
   show() {
     const { mode } = this.view.state;
     this.showModes(this.isPlots ? "plots" : mode);
-    if (this.isPlots) {
+    if (!this.session) {
+      this.messages.show("loading", "Loading the queue");
+    } else if (this.isPlots) {
       this.root.dataset.view = "plots";
       this.plots.show();
     } else if (this.queue.sample) {
@@ -406,9 +421,16 @@ class Desk {
   async onRefused(problem, ids) {
     this.clearsRefusal = null;
     this.messages.refuse(problem, this.queue.find(ids[0])?.file_name);
-    const session = await this.server.get("/session").catch(() => this.session);
-    if (session.store === this.session.store) this.ledger.progress = session.progress;
+    const session = await this.server.get("/session").catch(() => null);
+    if (session && this.session) this.ledger.progress = session.progress;
     await this.refresh(ids);
+  }
+
+  onLeft(n) {
+    this.messages.refuse({
+      message: "Another workspace is open here now.",
+      hint: `${n === 1 ? "1 decision" : `${n} decisions`} for the former one: not saved. This browser sends them when it is open here again.`,
+    });
   }
 
   onApplied({ n_applied: n, group, progress }) {

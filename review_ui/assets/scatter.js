@@ -43,6 +43,11 @@ export function pointsOf(blob) {
   };
 }
 
+/** Takes a figure off the page, if there is one. */
+export function clearFigure(element) {
+  window.Plotly?.purge(element);
+}
+
 /** onPick(sampleId) for a click on a point. */
 export async function drawScatter(element, points, { onPick }) {
   const Plotly = await loadPlotly();

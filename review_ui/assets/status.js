@@ -44,7 +44,6 @@ export function showSaved(part, state, n) {
     saved: "Saved",
     saving: n > 1 ? `Saving ${n}` : "Saving",
     retrying: `NOT SAVED: ${n} waiting, retrying`,
-    elsewhere: `NOT SAVED: ${n} waiting. Another workspace is open here. Reload the page.`,
   };
   part.saved.dataset.state = state;
   write(part.saved, texts[state]);

@@ -5,29 +5,31 @@ import { afterPause } from "./dom.js";
 const KEEP_AFTER_MS = 600;
 const MOST_KEPT_IDS = 1000;
 
+const NOWHERE = { after: null, sample_id: null };
 const DEFAULTS = {
   sort: "p_clean",
   seed: 0,
   filter: {},
-  after: null,
   mode: "card",
   page_size: 24,
-  sample_id: null,
+  ...NOWHERE,
 };
 
 export class View {
-  /** store(): the id of the store that this place belongs to. */
-  constructor({ server, store }) {
+  /** session(): of which store and run the desk is, null while it is of none. */
+  constructor({ server, session }) {
     this.server = server;
-    this.store = store;
+    this.session = session;
     this.state = { ...DEFAULTS };
     this.keepLater = afterPause(() => this.keep(), KEEP_AFTER_MS);
     addEventListener("pagehide", () => this.keepLater.flush());
   }
 
+  /** A place is one in the queue of its run; for another run only the choices hold. */
   async load() {
     const { view } = await this.server.get("/view");
-    this.state = { ...DEFAULTS, ...view };
+    const isHere = view?.run === this.session()?.run;
+    this.state = { ...DEFAULTS, ...view, ...(isHere ? {} : NOWHERE) };
     this.state.filter = asked(this.state.filter);
   }
 
@@ -41,7 +43,9 @@ export class View {
     const { sample_ids: ids, ...rest } = this.state.filter;
     const isShort = ids === undefined || ids.length <= MOST_KEPT_IDS;
     const filter = isShort ? this.state.filter : rest;
-    const place = { ...this.state, filter, store: this.store() };
+    const session = this.session();
+    if (!session) return;
+    const place = { ...this.state, filter, store: session.store, run: session.run };
     await this.server.put("/view", place, true).catch(() => {});
   }
 }

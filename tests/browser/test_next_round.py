@@ -14,6 +14,7 @@ from tests.browser.conftest import (
     N_SAMPLES,
     App,
     StartApp,
+    Watch,
     leave,
     open_desk,
     press,
@@ -75,6 +76,40 @@ def test_the_second_round_says_what_is_new(
     expect(page.get_by_role("combobox", name="Queue").locator("option")).to_contain_text(
         ["Suspects", "New this round (1)", "Second look (2)", "Disagreements", "All images"]
     )
+
+
+def test_a_page_that_stays_open_follows_a_new_run(
+    scored: Path, start_app: StartApp, page: Page, watch: Watch
+) -> None:
+    """Its reasons, its order and its own beginning, not the place in the former queue."""
+    watch.tolerated = "Failed to load resource"
+    app = start_app(scored)
+    open_desk(page, app)
+    file, sentence = page.locator(".desk-file"), page.locator(".desk-sentence")
+    for name in ("01 ", "02 "):
+        with page.expect_response("**/api/v1/view"):
+            page.keyboard.press("ArrowRight")
+        expect(file).to_contain_text(name)
+    expect(sentence).not_to_be_empty()
+    told = sentence.text_content() or ""
+    app.stop()
+    with Workspace.open(scored) as workspace:
+        p_clean = [0.9, 0.8, 0.1, 0.4, *[0.9] * 8]
+        add_scores(workspace.store, p_clean, predicted=[4] * 12, run_id="phase1-002", round=2)
+    app = start_app(scored, port=app.port)
+    press(page, "x")
+    expect(page.locator("[data-part=announcer]")).to_have_text(
+        "other scores: the queue begins anew"
+    )
+    expect(file).to_have_text("03.png")
+    expect(page.locator("[data-part=suggested]")).to_have_text(CLASS_NAMES[4])
+    page.get_by_role("combobox", name="Queue").select_option("all")
+    expect(file).to_contain_text("02 ")
+    expect(sentence).not_to_have_text(told)
+    expect(page.locator("[data-part=badge]")).to_have_text("excluded")
+    wait_until_saved(page)
+    leave(page)
+    assert app.decisions() == {2: ("exclude", None)}
 
 
 def test_a_questioned_decision_stays_with_the_cheapest_key(app: App, page: Page) -> None:

@@ -45,10 +45,8 @@ def test_another_workspace_on_the_same_port_gets_no_decision(
     app.stop()
     other = start_app(make_scored(tmp_path / "other", data_set), port=app.port)
     press(page, "x")
-    saved = page.locator(".desk-saved")
-    expect(saved).to_have_attribute("data-state", "elsewhere")
-    expect(saved).to_contain_text("Another workspace is open here. Reload the page.")
-    open_desk(page, other)
+    refusal = page.locator(".desk-refusal")
+    expect(refusal).to_contain_text("Another workspace is open here now. 1 decision for the former")
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
     wait_until_saved(page)
     assert len(stored_keys(page, "review-outbox:")) == 1
@@ -68,12 +66,20 @@ def test_a_page_that_stays_open_follows_the_server_to_another_workspace(
     open_desk(page, app)
     press(page, "x")
     wait_until_saved(page)
+    points = "**/api/v1/points"
+    with page.expect_response(points):
+        page.keyboard.press("p")
+    page.keyboard.press("c")
     app.stop()
     others = write_data_set(tmp_path / "others", first_seed=100)
     other = start_app(make_scored(tmp_path / "other", others), port=app.port)
     page.get_by_role("tab", name="Export").click()
     page.get_by_role("tab", name="Review").click()
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
+    with page.expect_response(points):
+        page.keyboard.press("p")
+    expect(page.locator(".desk-scatter")).to_have_attribute("data-state", "drawn")
+    page.keyboard.press("c")
     picture = page.locator(".desk-picture")
     expect(picture).to_have_attribute("src", re.compile(digest(others / FILE_NAMES[0])[:12]))
     press(page, "u")
