@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -73,9 +74,18 @@ def check_verdict(verdict: str, *, label: int | None, n_classes: int) -> None:
 
 
 def check_name(what: str, name: str, *, longest: int = LONGEST_NAME) -> None:
-    """StoreError, which says `what` it is, when a name is too long or cannot be printed."""
-    if not (1 <= len(name) <= longest and name.isprintable()):
-        raise StoreError(f"The {what} must have 1 to {longest} printable characters.")
+    """StoreError, which says `what` it is, when a name is too long or holds a control character
+    or half a character. Names in Persian, say, need characters that are not printed."""
+    if not 1 <= len(name) <= longest:
+        raise StoreError(
+            f"The {what} has {len(name)} characters; it must have 1 to {longest}.",
+            "Choose another one.",
+        )
+    for one in name:
+        if unicodedata.category(one) in ("Cc", "Cs"):
+            raise StoreError(
+                f"The {what} holds {one!r}, which is no character to write.", "Type it again."
+            )
 
 
 def _row(event: Decision | Note) -> dict[str, Any]:

@@ -221,12 +221,12 @@ def test_decide__every_verdict(review: Review) -> None:
         (one(0, "keep", 1), "Verdict keep takes no label, found 1"),
         (one(2**31), "No sample with id 2147483648"),
         (one(10**60), "No sample with id 1000"),
-        (one(0, uid="x" * 201), "The uid must have 1 to 200 printable characters"),
-        (one(0, uid="a\0b"), "The uid must have 1 to 200 printable characters"),
-        (one(0, uid="\ud800"), "The uid must have 1 to 200 printable characters"),
+        (one(0, uid="x" * 201), "The uid has 201 characters; it must have 1 to 200"),
+        (one(0, uid="a\0b"), r"The uid holds '\\x00', which is no character to write"),
+        (one(0, uid="\ud800"), r"The uid holds '\\ud800', which is no character to write"),
         (
             Decision(uid="a", group="", sample_id=0, verdict="keep"),
-            "The group must have 1 to 200 printable characters",
+            "The group has 0 characters; it must have 1 to 200",
         ),
     ],
 )
@@ -296,7 +296,7 @@ def test_undo__takes_back_the_named_group_and_no_other(review: Review) -> None:
     assert review.undo(uid="w", group="first") == ()
     assert review.undo(uid="x") == (0,)
     assert review.sample(2).verdict == "exclude"
-    with pytest.raises(StoreError, match="The group must have 1 to 200 printable characters"):
+    with pytest.raises(StoreError, match="The group has 0 characters; it must have 1 to 200"):
         review.undo(uid="y", group="")
 
 
@@ -445,7 +445,7 @@ def test_decide_matching__gives_each_its_suggestion(review: Review) -> None:
 @pytest.mark.parametrize(
     ("uid", "verdict", "label", "message"),
     [
-        ("x" * 151, "keep", None, "uid must have 1 to 150"),
+        ("x" * 151, "keep", None, "must have 1 to 150"),
         ("b", "relabel", None, "Relabel needs a label"),
         ("b", "delete", None, "is not a verdict"),
     ],
@@ -525,6 +525,12 @@ def test_notes__that_cannot_be_kept_are_refused(review: Review, text: str) -> No
 
 
 # --- reviewers
+
+
+@pytest.mark.parametrize("name", ["می\u200cتو", "Jean\u00a0Luc", "👩\u200d🔬"])
+def test_a_name_may_hold_what_is_not_printed(review: Review, name: str) -> None:
+    review.decide([one(0)], reviewer=name)
+    assert review.sample(0).reviewer == name
 
 
 def test_leases__nobody_gets_what_another_one_holds(review: Review) -> None:

@@ -55,7 +55,7 @@ function actsOf(desk) {
       plots: () => desk.setMode("plots"),
       filter: () => desk.session?.run && desk.filters.open(),
       bulk: () => desk.session?.run && desk.bulk.open(),
-      reviewer: () => desk.session && desk.reviewers.open(),
+      reviewer: () => desk.reviewers.open(),
       help: () => part.help.showModal(),
       dismiss: () => (part.refusal.hidden = true),
     },

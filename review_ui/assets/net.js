@@ -20,8 +20,9 @@ export class Server {
     return this.run !== null && this.latest !== this.run;
   }
 
-  get(path) {
-    return this.ask(path, {});
+  /** As the reviewer of the desk, or as another one. */
+  get(path, reviewer = this.reviewer) {
+    return this.ask(path, { reviewer });
   }
 
   post(path, body, timeoutMs = TIMEOUT_MS) {
@@ -39,8 +40,8 @@ export class Server {
     return response.arrayBuffer();
   }
 
-  ask(path, { method = "GET", body, timeoutMs = TIMEOUT_MS, keepalive = false }) {
-    const headers = this.headers();
+  ask(path, { method = "GET", body, timeoutMs = TIMEOUT_MS, keepalive = false, reviewer }) {
+    const headers = this.headers(reviewer);
     if (body !== undefined) headers["Content-Type"] = "application/json";
     return answered(
       this.fetched(path, {
@@ -60,8 +61,8 @@ export class Server {
     return response;
   }
 
-  headers() {
-    return this.reviewer ? { "X-Reviewer": encodeURIComponent(this.reviewer) } : {};
+  headers(reviewer = this.reviewer) {
+    return reviewer ? { "X-Reviewer": encodeURIComponent(reviewer) } : {};
   }
 }
 

@@ -75,7 +75,7 @@ class Desk {
     this.filters = new Filters(this, { onChange: (filter) => this.openQueue({ filter }) });
     this.bulk = new Bulk(this, { onApplied: (answer) => this.onApplied(answer) });
     this.reviewers = new Reviewers(this, {
-      onChange: () => this.onReviewer(),
+      onChange: (name, released) => this.onReviewer(name, released),
       onShare: () => this.openQueue({}),
     });
     this.notes = new NoteDialog(this.part, {
@@ -116,7 +116,9 @@ class Desk {
 
   /** A new store, run or reviewer starts the desk afresh; otherwise it stays where it is. */
   async start() {
+    const { reviewer } = this.server;
     const session = await this.server.get("/session");
+    if (this.server.reviewer !== reviewer) throw new Error("Another reviewer goes on here.");
     const before = this.session;
     const isSame = ["store", "run", "reviewer"].every((key) => before?.[key] === session[key]);
     if (before && !isSame) this.forget();
@@ -149,8 +151,10 @@ class Desk {
     this.focus();
   }
 
-  onReviewer() {
+  async onReviewer(name, released) {
     this.forget();
+    this.server.reviewer = name;
+    await released;
     return this.wake();
   }
 

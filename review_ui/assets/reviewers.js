@@ -8,12 +8,18 @@ const MOST_RELEASED = 1000;
 const HEADINGS = ["reviewers", "both decided", "agreement", "kappa"];
 
 export class Reviewers {
-  /** onChange(): another reviewer goes on here. onShare(): other samples may be blind now. */
+  /**
+   * onChange(name, released): another reviewer goes on here, once what the former one held is
+   * released. onShare(): other samples may be blind now.
+   */
   constructor(desk, { onChange, onShare }) {
     this.desk = desk;
     this.part = desk.part;
     desk.server.reviewer = kept(KEY) || null;
-    this.part.reviewerForm.addEventListener("submit", () => this.changeName(onChange));
+    this.part.reviewerForm.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.changeName(onChange);
+    });
     this.part.reviewerClose.addEventListener("click", () => this.part.reviewerDialog.close());
     this.part.shareSet.addEventListener("click", () => this.setShare(onShare));
   }
@@ -23,22 +29,34 @@ export class Reviewers {
     this.desk.button("reviewer").setAttribute("aria-label", `Reviewer: ${name}`);
   }
 
-  /** The images that this page held for the former reviewer are free for others at once. */
+  /**
+   * The dialog stays open, so that nothing is decided, until the server has taken the name. What this
+   * page held for the former reviewer is free for others at once.
+   */
   async changeName(onChange) {
+    const { server, session, queue } = this.desk;
+    const dialog = this.part.reviewerDialog;
     const name = this.part.reviewerInput.value.trim();
-    if (!name || name === this.desk.session.reviewer) return;
-    this.desk.view.keepLater.flush();
-    const release = this.desk.queue.samples.slice(-MOST_RELEASED).map((one) => one.sample_id);
-    const released = this.desk.server.post("/leases", { release }).catch(() => {});
-    this.desk.server.reviewer = name;
+    if (!name || name === session?.reviewer) return dialog.close();
+    this.part.reviewerProblem.textContent = "";
+    try {
+      await server.get("/session", name);
+    } catch (error) {
+      this.part.reviewerProblem.textContent = error.message;
+      return undefined;
+    }
+    if (!dialog.open) return undefined; // It is no longer meant.
+    dialog.close();
     keep(KEY, name);
-    await released;
-    onChange();
+    const release = queue.samples.slice(-MOST_RELEASED).map((one) => one.sample_id);
+    const released = server.post("/leases", { release }).catch(() => {});
+    return onChange(name, released);
   }
 
   open() {
-    this.part.reviewerInput.value = this.desk.session.reviewer;
-    this.part.shareInput.value = Math.round(1000 * this.desk.session.double_share) / 10;
+    const { server, session } = this.desk;
+    this.part.reviewerInput.value = session?.reviewer ?? server.reviewer;
+    this.part.shareInput.value = session ? Math.round(1000 * session.double_share) / 10 : "";
     this.part.reviewerProblem.textContent = "";
     this.part.reviewerDialog.showModal();
     this.part.reviewerInput.select();

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from deft_core.workspace import Workspace
 from tests.browser.conftest import (
@@ -58,6 +58,42 @@ def test_a_name_is_kept_and_stands_beside_the_decision(app: App, page: Page) -> 
     wait_until_saved(page)
     leave(page)
     assert app.decisions() == {0: ("both", None)}
+
+
+def test_a_name_counts_once_it_is_accepted_and_nothing_is_decided_before(
+    app: App, page: Page, watch: Watch
+) -> None:
+    """Names of any script are; a refused one leaves everything as it was, after a reload too."""
+    watch.tolerated = "Failed to load resource"
+    open_desk(page, app)
+    expect(page.locator(".desk-stage")).to_have_attribute("data-picture", "there")
+    page.get_by_role("button", name="Reviewer:").click()
+    go_on = page.get_by_role("button", name="Go on as this reviewer")
+    field = page.get_by_label("Your name")
+    field.fill("a\x85b")
+    go_on.click()
+    expect(page.locator("[data-part=reviewerProblem]")).to_contain_text("no character to write")
+    held: list[Route] = []
+    page.route("**/api/v1/leases", lambda route: held.append(route))
+    name = "می\u200cتو"
+    field.fill(name)
+    with page.expect_request("**/api/v1/leases"):
+        go_on.click()
+    page.keyboard.press("x")
+    expect(page.get_by_role("heading", name="Loading the queue")).to_be_visible()
+    held[0].continue_()
+    page.unroute("**/api/v1/leases")
+    expect(page.locator("[data-part=who]")).to_have_text(name)
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
+    open_desk(page, app)
+    expect(page.locator("[data-part=who]")).to_have_text(name)
+    press(page, "u")
+    wait_until_saved(page)
+    leave(page)
+    app.stop()
+    with Workspace.open(app.workspace) as workspace:
+        rows = workspace.store.log.current().to_pylist()
+    assert [(row["verdict"], row["reviewer"]) for row in rows] == [("unsure", name)]
 
 
 def test_two_reviewers_never_get_the_same_image(
