@@ -73,7 +73,8 @@ export class Reviewers {
   }
 
   async setShare(onShare) {
-    const share = Math.min(Math.max(Number(this.part.shareInput.value) / 100, 0), 1);
+    if (!this.part.shareInput.reportValidity()) return;
+    const share = Number(this.part.shareInput.value) / 100;
     try {
       await this.desk.server.put("/double", { share });
       this.desk.session.double_share = share;

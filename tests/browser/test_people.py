@@ -122,6 +122,9 @@ def test_blind_double_review_shows_agreement_and_makes_disagreements(
     page.get_by_label("Share for blind double review").fill("100")
     with page.expect_response("**/api/v1/double"):
         page.get_by_role("button", name="Set for everybody").click()
+    for nonsense in ("", "150"):
+        page.get_by_label("Share for blind double review").fill(nonsense)
+        page.get_by_role("button", name="Set for everybody").click()
     page.get_by_role("button", name="Close").click()
     expect(page.locator("[data-part=doubleBadge]")).to_be_visible()
     for key in "kx":
