@@ -42,17 +42,20 @@ export class Queue {
   /** Whether what is decided leaves this queue. */
   get isEmptied() {
     const { name = "suspects", is_decided: isDecided = null } = this.asked.filter;
-    if (name === "second look") return true;
+    if (["second look", "disagreements"].includes(name)) return true;
     return isDecided === null ? ["suspects", "new"].includes(name) : !isDecided;
   }
 
   /** How many wait in the queue, those not loaded included. */
   get nLeft() {
-    return Math.max(0, this.nMatching - (this.isEmptied ? this.nDoneSince() : 0));
+    return Math.max(0, this.nMatching - this.nGoneSince());
   }
 
-  nDoneSince() {
-    return this.samples.filter((one) => one.isDone && !one.wasDone).length;
+  /** How many were decided since the last page came, and so match no longer. */
+  nGoneSince() {
+    const { verdicts } = this.asked.filter;
+    const isGone = ({ verdict }) => this.isEmptied || verdicts?.includes(verdict) === false;
+    return this.samples.filter((one) => one.isDone && !one.wasDone && isGone(one)).length;
   }
 
   /** Opens a queue, at its start or behind the place `after`; true unless another one is by now. */
@@ -150,7 +153,7 @@ export class Queue {
     const fresh = await this.server.get(`/samples/${id}`);
     if (this.asked !== asked) return;
     if (this.find(id)) return this.renew(fresh);
-    const isDone = this.isEmptied && isSettled(fresh);
+    const isDone = this.isEmptied && this.isSettled(fresh);
     this.samples.splice(this.at, 0, { ...fresh, isDone, wasDone: isDone, after: this.start });
     this.at += 1;
   }
@@ -158,12 +161,13 @@ export class Queue {
   renew(fresh) {
     const sample = this.find(fresh.sample_id);
     if (!sample || this.waiting().has(fresh.sample_id)) return;
-    const isDone = isSettled(fresh) && (sample.isDone || this.isEmptied);
+    const isDone = this.isSettled(fresh) && (sample.isDone || this.isEmptied);
     Object.assign(sample, fresh, { isDone });
   }
-}
 
-/** Whether a sample is decided and nothing asks to decide it again. */
-function isSettled(sample) {
-  return sample.verdict !== null && !sample.is_second_look;
+  /** Whether a sample is decided and this queue does not ask to decide it again. */
+  isSettled({ verdict, is_disputed: isDisputed, is_second_look: isSecondLook }) {
+    const isAsked = this.asked.filter.name === "disagreements" ? isDisputed : isSecondLook;
+    return verdict !== null && !isAsked;
+  }
 }

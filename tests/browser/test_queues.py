@@ -73,7 +73,9 @@ def test_decided_images_are_a_queue_too(desk: App, page: Page) -> None:
     dialog.get_by_role("button", name="Show them").click()
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
     expect(page.locator("[data-part=badge]")).to_have_text("unsure")
+    expect(counts(page)).to_contain_text("1 in this queue")
     press(page, "k")
+    expect(counts(page)).to_contain_text("0 in this queue")
     wait_until_saved(page)
     leave(page)
     assert desk.decisions() == {0: ("exclude", None), 1: ("keep", 1)}
