@@ -40,12 +40,12 @@ export class View {
 
   /** Losing the place is no harm, so a failure waits for the next change. */
   async keep() {
-    const { sample_ids: ids, ...rest } = this.state.filter;
-    const isShort = ids === undefined || ids.length <= MOST_KEPT_IDS;
-    const filter = isShort ? this.state.filter : rest;
     const session = this.session();
     if (!session) return;
-    const place = { ...this.state, filter, store: session.store, run: session.run };
+    // Without its samples a long choice is another queue, so nothing of it is kept.
+    const isLong = this.state.filter.sample_ids?.length > MOST_KEPT_IDS;
+    const kept = isLong ? { ...this.state, filter: {}, ...NOWHERE } : this.state;
+    const place = { ...kept, store: session.store, run: session.run };
     await this.server.put("/view", place, true).catch(() => {});
   }
 }

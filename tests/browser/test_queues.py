@@ -18,6 +18,18 @@ from tests.browser.conftest import (
     watched_context,
 )
 
+KEEP_A_LONG_CHOICE = """async () => {
+    const { Server } = await import("/desk/net.js");
+    const { View } = await import("/desk/view.js");
+    const server = new Server({ onOther() {} });
+    const session = await server.get("/session");
+    const view = new View({ server, session: () => session });
+    const filter = { name: "all", sample_ids: [...Array(1001).keys()] };
+    view.change({ filter, after: "1", sample_id: 3 });
+    await view.keep();
+    return (await server.get("/view")).view;
+}"""
+
 
 def counts(page: Page) -> Locator:
     return page.locator(".desk-counts")
@@ -57,6 +69,9 @@ def test_filters_combine_and_survive_a_reload(desk: App, page: Page) -> None:
     page.get_by_role("button", name="All suspects").click()
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
     wait_until_saved(page)
+    view = page.evaluate(KEEP_A_LONG_CHOICE)
+    assert (view["filter"]["name"], view["filter"]["sample_ids"]) == ("suspects", None)
+    assert (view["after"], view["sample_id"]) == (None, None)
     leave(page)
     assert set(desk.decisions()) == {0, 5}
 
