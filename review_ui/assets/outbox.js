@@ -4,8 +4,7 @@
  * dead server loses one. Sending twice is harmless: the server knows every uid it has seen. A
  * group is never divided between two requests, so that it is stored as a whole or not at all.
  *
- * An outbox belongs to one store. What the server refuses for good is kept beside it, under
- * `review-refused:`.
+ * An outbox belongs to one store. What the server refuses for good is told and taken out.
  */
 
 import { drop, keep, keysFrom, kept } from "./storage.js";
@@ -97,7 +96,8 @@ export class Outbox {
           most = 1; // Find out which one is refused.
         } else {
           this.settle(batch);
-          this.setAside(batch[0], error.refused);
+          this.state = "saving";
+          if (!this.isClosed) this.onRefused(error.refused, items);
         }
       }
     }
@@ -127,12 +127,6 @@ export class Outbox {
   settle(batch) {
     this.entries.splice(0, batch.length);
     for (const entry of batch) drop(entry.key);
-  }
-
-  setAside({ key, items }, problem) {
-    this.state = "saving";
-    keep(key.replace("review-outbox:", "review-refused:"), { items, problem });
-    if (!this.isClosed) this.onRefused(problem, items);
   }
 }
 
