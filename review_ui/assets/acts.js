@@ -11,7 +11,11 @@ export function listen(desk) {
   const acts = actsOf(desk);
   const act = (name, key) => (acts[root.dataset.view]?.[name] ?? acts.everywhere[name])?.(key);
   listKeys(part.keyLists);
-  listenToKeys(root, { mode: () => (desk.isPlots ? "plots" : desk.view.state.mode), act });
+  listenToKeys(root, {
+    mode: () => (desk.isPlots ? "plots" : desk.view.state.mode),
+    act,
+    signal: desk.leaving.signal,
+  });
   root.addEventListener("click", (event) => {
     const button = event.target.closest("[data-act]");
     if (button) act(button.dataset.act, Number(button.dataset.rank) + 1);

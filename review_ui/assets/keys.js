@@ -61,12 +61,9 @@ function table(entries) {
   return new Map(entries.flatMap(([keys, act]) => keys.map((key) => [key, act])));
 }
 
-/**
- * Calls act(name, key) for the keys of mode() for as long as the desk is on the page and in sight.
- */
-export function listenToKeys(root, { mode, act }) {
+/** Calls act(name, key) for the keys of mode() while the desk is in sight, until the signal ends it. */
+export function listenToKeys(root, { mode, act, signal }) {
   const onKey = (event) => {
-    if (!root.isConnected) return document.removeEventListener("keydown", onKey);
     const key = nameOf(event);
     const name = BY_MODE[mode()]?.get(key);
     if (!name || !isForDesk(event, root)) return undefined;
@@ -76,7 +73,7 @@ export function listenToKeys(root, { mode, act }) {
     event.preventDefault();
     return act(name, key);
   };
-  document.addEventListener("keydown", onKey);
+  document.addEventListener("keydown", onKey, { signal });
 }
 
 function isForDesk(event, root) {

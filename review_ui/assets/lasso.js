@@ -7,8 +7,11 @@ const LEAST_PX = 6;
 const SVG = "http://www.w3.org/2000/svg";
 
 export class Lasso {
-  /** onDrawn(corners): an outline was drawn, as [x, y] in the figure's own units. */
-  constructor(element, { onDrawn }) {
+  /**
+   * onDrawn(corners): an outline was drawn, as [x, y] in the figure's own units. The signal ends
+   * its listening.
+   */
+  constructor(element, { onDrawn, signal }) {
     this.element = element;
     this.onDrawn = onDrawn;
     this.corners = null;
@@ -21,9 +24,9 @@ export class Lasso {
     const hold = (event) => this.corners && event.preventDefault();
     element.addEventListener("touchmove", hold, { passive: false });
     // Plotly covers the page while a button is held, so the window is listened to.
-    addEventListener("pointermove", (event) => this.corners && this.add(event));
-    addEventListener("pointerup", () => this.corners && this.finish());
-    addEventListener("pointercancel", () => this.end());
+    addEventListener("pointermove", (event) => this.corners && this.add(event), { signal });
+    addEventListener("pointerup", () => this.corners && this.finish(), { signal });
+    addEventListener("pointercancel", () => this.end(), { signal });
   }
 
   onDown(event) {

@@ -14,7 +14,10 @@ export class Plots {
   constructor(desk, { onQueue, onLook }) {
     Object.assign(this, { desk, onQueue, onLook, part: desk.part });
     this.run = null;
-    new Lasso(this.part.scatter, { onDrawn: (corners) => this.openInside(corners) });
+    new Lasso(this.part.scatter, {
+      onDrawn: (corners) => this.openInside(corners),
+      signal: desk.leaving.signal,
+    });
   }
 
   /** Takes away what is of another run or store. */

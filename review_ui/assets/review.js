@@ -32,12 +32,16 @@ const DRAIN_MS = 1500;
 /** Starts a desk in the element that holds its HTML; the desk is idle while it is not visible. */
 export function mount(element) {
   const desk = new Desk(element.querySelector(".desk"));
-  const onSight = ([entry]) => {
-    if (!entry.isIntersecting) return;
-    desk.focus();
-    desk.wake();
-  };
-  new IntersectionObserver(onSight).observe(desk.root);
+  const sight = new IntersectionObserver(([entry]) => {
+    if (!desk.root.isConnected) {
+      sight.disconnect();
+      desk.leave();
+    } else if (entry.isIntersecting) {
+      desk.focus();
+      desk.wake();
+    }
+  });
+  sight.observe(desk.root);
 }
 
 class Desk {
@@ -46,8 +50,13 @@ class Desk {
     this.part = partsOf(root);
     this.session = null;
     this.isPlots = false;
+    this.leaving = new AbortController();
     this.server = new Server({ onOther: () => this.follow() });
-    this.view = new View({ server: this.server, session: () => this.session });
+    this.view = new View({
+      server: this.server,
+      session: () => this.session,
+      signal: this.leaving.signal,
+    });
     this.messages = new Messages(root, this.part);
     this.ledger = new Ledger({
       server: this.server,
@@ -88,6 +97,17 @@ class Desk {
     listen(this);
   }
 
+  /** It is off the page: it listens and asks no more, but still sends what is not saved. */
+  leave() {
+    this.view.keepLater.flush();
+    this.leaving.abort();
+    if (this.ledger.outbox?.size === 0) this.ledger.outbox.close();
+  }
+
+  later(act, ms) {
+    setTimeout(() => this.leaving.signal.aborted || act(), ms);
+  }
+
   // ---- loading ------------------------------------------------------------------------------
 
   get isVisible() {
@@ -108,7 +128,7 @@ class Desk {
           `${error.message} Trying again.`,
         );
       }
-      setTimeout(() => this.wake(), RETRY_MS);
+      this.later(() => this.wake(), RETRY_MS);
     } finally {
       this.isWaking = false;
     }
@@ -137,7 +157,7 @@ class Desk {
 
   waitForRun() {
     this.messages.empty(this.session.classes.length > 0);
-    setTimeout(() => this.wake(), RETRY_MS);
+    this.later(() => this.wake(), RETRY_MS);
   }
 
   /** For another store, run or reviewer nothing holds that is shown or known here. */
@@ -198,7 +218,7 @@ class Desk {
         "The queue could not be loaded",
         `${error.message} Trying again.`,
       );
-      setTimeout(() => this.queue.asked === asked && this.openQueue({ after }), RETRY_MS);
+      this.later(() => this.queue.asked === asked && this.openQueue({ after }), RETRY_MS);
     } else if (after !== null) {
       this.openQueue({});
     } else {
@@ -227,7 +247,7 @@ class Desk {
       await queue.more(this.atOnce);
     } catch (error) {
       if (error.refused) this.messages.refuse(error.refused);
-      setTimeout(() => this.loadMore(), RETRY_MS);
+      this.later(() => this.loadMore(), RETRY_MS);
       return;
     }
     if (!queue.sample) this.go(queue.openFrom(0));
@@ -322,7 +342,7 @@ class Desk {
       onAll: () => this.openQueue({ filter: {} }),
       onAgain: () => this.openQueue({}),
     });
-    if (queue.nLeased > 0) setTimeout(() => this.lookAgain(queue.asked), LOOK_AGAIN_MS);
+    if (queue.nLeased > 0) this.later(() => this.lookAgain(queue.asked), LOOK_AGAIN_MS);
     return undefined;
   }
 

@@ -16,13 +16,16 @@ const DEFAULTS = {
 };
 
 export class View {
-  /** session(): of which store and run the desk is, null while it is of none. */
-  constructor({ server, session }) {
+  /**
+   * session(): of which store and run the desk is, null while it is of none. The signal ends its
+   * listening.
+   */
+  constructor({ server, session, signal }) {
     this.server = server;
     this.session = session;
     this.state = { ...DEFAULTS };
     this.keepLater = afterPause(() => this.keep(), KEEP_AFTER_MS);
-    addEventListener("pagehide", () => this.keepLater.flush());
+    addEventListener("pagehide", () => this.keepLater.flush(), { signal });
   }
 
   /** A place is one in the queue of its run; for another run only the choices hold. */

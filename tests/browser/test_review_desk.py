@@ -165,6 +165,41 @@ def test_a_dead_server_and_a_reload_lose_nothing(
     assert again.decisions() == {0: ("keep", 0), 1: ("exclude", None)}
 
 
+def test_a_desk_that_leaves_the_page_leaves_no_listener(
+    desk: App, page: Page, context: BrowserContext
+) -> None:
+    browser = context.new_cdp_session(page)
+    scripts: set[str] = set()
+
+    def note(script: dict[str, str]) -> None:
+        if "/desk/" in script["url"]:
+            scripts.add(script["scriptId"])
+
+    def listened_to() -> set[str]:
+        found = []
+        for name in ("window", "document"):
+            answer = browser.send("Runtime.evaluate", {"expression": name})
+            target = {"objectId": answer["result"]["objectId"]}
+            found += browser.send("DOMDebugger.getEventListeners", target)["listeners"]
+        return {one["type"] for one in found if one["scriptId"] in scripts}
+
+    browser.on("Debugger.scriptParsed", note)
+    browser.send("Debugger.enable")
+    expect(page.locator(".desk-stage")).to_have_attribute("data-picture", "there")
+    assert {"keydown", "pagehide", "pointermove", "beforeunload"} <= listened_to()
+    page.evaluate(
+        """async () => {
+            const desk = document.querySelector(".desk");
+            const gone = new Promise((resolve) => new IntersectionObserver((_, observer) => {
+                if (!desk.isConnected) resolve(observer.disconnect());
+            }).observe(desk));
+            desk.remove();
+            await gone;
+        }"""
+    )
+    assert listened_to() == set()
+
+
 def test_keys_are_silent_while_another_tab_is_open(desk: App, page: Page) -> None:
     page.get_by_role("tab", name="Detect").click()
     expect(page.get_by_role("heading", name="Detect")).to_be_visible()
