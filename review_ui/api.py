@@ -191,8 +191,8 @@ def desk_routes(workspace: Workspace) -> APIRouter:
         return {"name": workspace.copy_store().name}
 
     @routes.get("/points")
-    def points() -> Response:
-        every = workspace.review.points()
+    def points(reviewer: Reviewer) -> Response:
+        every = review.points(seen_by=review.name(reviewer))
         blob = b"".join(
             np.ascontiguousarray(column, dtype=kind).tobytes()
             for column, kind in (

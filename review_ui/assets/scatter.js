@@ -87,10 +87,11 @@ export function inside({ n, ids, pos, neg }, corners) {
 /** Puts the ring round a sample. Only a shape changes, so the points are not drawn again. */
 export function markPoint(element, sample) {
   if (!window.Plotly || !element.layout) return;
+  const isThere = typeof sample?.pos_sim === "number";
   window.Plotly.relayout(element, {
-    "shapes[1].xanchor": sample?.neg_sim ?? 0,
-    "shapes[1].yanchor": sample?.pos_sim ?? 0,
-    "shapes[1].visible": Boolean(sample),
+    "shapes[1].xanchor": isThere ? sample.neg_sim : 0,
+    "shapes[1].yanchor": isThere ? sample.pos_sim : 0,
+    "shapes[1].visible": isThere,
   });
 }
 

@@ -18,6 +18,7 @@ from tests.browser.conftest import (
     App,
     StartApp,
     Watch,
+    call_oneself,
     leave,
     open_desk,
     press,
@@ -32,14 +33,6 @@ BLOCKED_STORAGE = """
     });
 """
 SERIOUS = ("serious", "critical")
-
-
-def call_oneself(page: Page, name: str) -> None:
-    page.get_by_role("button", name="Reviewer:").click()
-    page.get_by_label("Your name").fill(name)
-    page.get_by_role("button", name="Go on as this reviewer").click()
-    expect(page.get_by_role("button", name=f"Reviewer: {name}")).to_be_visible()
-    expect(page.locator(".desk:not([data-view=loading])")).to_be_visible()
 
 
 def test_a_name_is_kept_and_stands_beside_the_decision(app: App, page: Page) -> None:
