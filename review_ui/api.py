@@ -216,7 +216,8 @@ def file_routes(workspace: Workspace) -> APIRouter:
 
     @routes.get("/images/{sample_id}")
     def image(
-        sample_id: int, px: Annotated[Literal["160", "320", "1024"], Query()] = "1024"
+        sample_id: int,
+        px: Annotated[Literal["160", "320", "640", "1024", "2048"], Query()] = "1024",
     ) -> Response:
         return _picture(images, sample_id, px=int(px))
 
