@@ -45,6 +45,15 @@ CONFIG_TYPES = {
     "prompts": list,
     "settings": dict,
 }
+NAMES_OF_TYPES = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+    type(None): "nothing",
+}
 STATUS_TYPES = {"state": str, "error": str, "hint": str, "changed_at": float}
 LONGEST_TAIL = 4096
 MOST_REPORTS = 500
@@ -247,10 +256,13 @@ def _read_object(path: Path, *, types: Mapping[str, type] = MappingProxyType({})
     """The JSON object in a file; ValueError when it is none or lacks a value of these types."""
     values = json.loads(path.read_bytes())
     if not isinstance(values, dict):
-        raise ValueError(f"expected a JSON object, found {type(values).__name__}")
+        raise ValueError(f"expected a JSON object, found {NAMES_OF_TYPES[type(values)]}")
     for name, expected in types.items():
-        if not isinstance(values.get(name), expected):
-            raise ValueError(f"{name} must be {expected.__name__}, found {values.get(name)!r}")
+        found = values.get(name)
+        if not isinstance(found, expected):
+            raise ValueError(
+                f"{name} must be {NAMES_OF_TYPES[expected]}, found {NAMES_OF_TYPES[type(found)]}"
+            )
     return values
 
 

@@ -56,7 +56,7 @@ class Runs:
     def start(self, kind: str, settings: Config) -> str:
         """The id of a new run, which works in a process of its own from now on."""
         if kind not in CONFIGS or not isinstance(settings, CONFIGS[kind]):
-            raise RunError(f'There is no "{kind}" run with {type(settings).__name__}.')
+            raise RunError(f'There is no "{kind}" run with settings of {settings.title}.')
         with self._lock:
             self._path.mkdir(parents=True, exist_ok=True)
             folder = self._prepare(f"{kind}-{self._next_number():03d}", kind, settings=settings)

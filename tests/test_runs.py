@@ -356,8 +356,8 @@ def test_a_run_whose_folder_is_deleted_ends_and_stops_nothing(runs: Runs, tmp_pa
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
-        ({"settings": {"epochs": "many"}}, "Phase1Config.epochs must be int, found 'many'"),
-        ({"settings": {"speed": 1}}, 'Phase1Config has no setting "speed"'),
+        ({"settings": {"epochs": "many"}}, "epochs must be a whole number, found 'many'"),
+        ({"settings": {"speed": 1}}, 'Phase 1 has no setting "speed"'),
     ],
 )
 def test_settings_edited_by_hand_to_nonsense_fail_the_run(
@@ -413,11 +413,11 @@ def test_delete__not_a_run_at_work(runs: Runs) -> None:
     ("name", "content", "problem"),
     [
         ("config.json", b"{", "config.json is damaged: Expecting property name"),
-        ("config.json", b"{}", "config.json is damaged: kind must be str, found None"),
-        ("config.json", b"[1]", "config.json is damaged: expected a JSON object, found list"),
+        ("config.json", b"{}", "config.json is damaged: kind must be a text, found nothing"),
+        ("config.json", b"[1]", "config.json is damaged: expected a JSON object, found a list"),
         ("config.json", None, "has no config.json"),
         ("status.json", b"{", "status.json is damaged"),
-        ("status.json", b"{}", "status.json is damaged: state must be str, found None"),
+        ("status.json", b"{}", "status.json is damaged: state must be a text, found nothing"),
         ("status.json", b"\xff", "status.json is damaged"),
         ("report.json", b"{", "report.json is damaged"),
     ],
@@ -708,7 +708,7 @@ def test_start__phase2_needs_scores(runs: Runs, tmp_path: Path) -> None:
 
 
 def test_start__settings_of_another_kind(runs: Runs) -> None:
-    with pytest.raises(RunError, match='no "phase2" run with Phase1Config'):
+    with pytest.raises(RunError, match='no "phase2" run with settings of Phase 1'):
         runs.start("phase2", Phase1Config())
     with pytest.raises(RunError, match='no "phase3" run'):
         runs.start("phase3", Phase1Config())
