@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from deft_core import selection
 from deft_core.config import Config, Phase1Config, Phase2Config
-from deft_core.errors import DeftError, RunError
+from deft_core.errors import DeftError, DiskFullError, RunError
 from deft_core.failures import explaining
 from deft_core.run_folder import UNFINISHED, Progress, RunFolder
 from deft_core.run_process import find_process
@@ -60,7 +60,8 @@ class Runs:
         with self._lock:
             self._path.mkdir(parents=True, exist_ok=True)
             folder = self._prepare(f"{kind}-{self._next_number():03d}", kind, settings=settings)
-            self._spawn(folder, kind=kind)
+            with explaining(folder):
+                self._spawn(folder, kind=kind)
         return folder.run_id
 
     def seconds_before(self, kind: str, settings: Config) -> tuple[str, float] | None:
@@ -183,7 +184,8 @@ class Runs:
     def import_finished(self) -> tuple[str, ...]:
         """The runs whose results the store has taken in just now, each in one transaction.
 
-        A run with results that cannot be used has failed, and says why.
+        A run with results that cannot be used has failed, and says why. Those for which the disk
+        has no room are left for the next time: DiskFullError.
         """
         imported = []
         with self._lock:
@@ -193,6 +195,8 @@ class Runs:
                     continue
                 try:
                     self._import(folder)
+                except DiskFullError:
+                    raise
                 except DeftError as error:
                     folder.set_status("failed", error=error.message, hint=error.hint)
                 else:
