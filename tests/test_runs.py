@@ -276,6 +276,39 @@ def test_a_second_run_waits_for_the_first_and_starts_by_itself(runs: Runs) -> No
     assert runs.wait(second).state == "done"
 
 
+def test_runs_get_the_device_in_the_order_in_which_they_were_started(
+    runs: Runs, tmp_path: Path
+) -> None:
+    first = start(runs, "endless")
+    wait_for_stage(runs, first, stage="endless")
+    later = []
+    for _ in range(4):
+        later.append(start(runs, "good"))
+        wait_for_stage(runs, later[-1], stage="waiting")
+    notes = [RunFolder(tmp_path / run_id).latest_progress() for run_id in later]
+    assert [note and note.note.partition("auto. ")[2] for note in notes] == [
+        "",
+        "One more run waits before this one.",
+        "2 more runs wait before this one.",
+        "3 more runs wait before this one.",
+    ]
+
+    # Neither a run that is killed while it waits nor one that is cancelled holds the others up.
+    os.kill(RunFolder(tmp_path / later[0]).read_json("proc.json")["pid"], signal.SIGKILL)
+    runs.cancel(later[2])
+    runs.cancel(first)
+    states = [runs.wait(run_id).state for run_id in later]
+
+    assert states == ["crashed", "done", "cancelled", "done"]
+    began = [
+        json.loads(line)["time"]
+        for run_id in (later[1], later[3])
+        for line in (tmp_path / run_id / "progress.jsonl").read_text().splitlines()
+        if json.loads(line)["stage"] == "loading"
+    ]
+    assert began == sorted(began)
+
+
 def test_a_run_of_another_workspace_is_waited_for_by_its_name(
     runs: Runs, store: Store, tmp_path: Path
 ) -> None:
