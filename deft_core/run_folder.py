@@ -65,7 +65,8 @@ T = TypeVar("T")
 class Progress:
     """One report of a run at work. `done` of `total` counts images over all passes of the run, so
     that an image seen in ten epochs counts ten times; `fraction` is their ratio. `memory_bytes`
-    is the memory of the device, or of the process where that is the CPU."""
+    is the memory of the device, or of the process where that is the CPU. `seconds` were worked on
+    the run until then, before it was cut off too, and without waiting."""
 
     stage: str
     epoch: int = 0
@@ -79,6 +80,7 @@ class Progress:
     device: str = ""
     memory_bytes: int | None = None
     note: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,6 +207,11 @@ class RunFolder:
         """The last report, from the end of the file alone."""
         reports = map(_parse_report, reversed(_whole_lines(self.tail("progress.jsonl"))))
         return next(filter(None, reports), None)
+
+    def seconds_worked(self) -> float:
+        """How long the run has been worked on, over all its parts."""
+        last = self.latest_progress()
+        return last.seconds if last else 0.0
 
     def tail(self, name: str, *, n_bytes: int | None = LONGEST_TAIL) -> bytes:
         """The last bytes of a file, all of them for None; nothing while there is no such file."""

@@ -36,6 +36,8 @@ from deft_core.store import Store, utc_now
 CONFIGS: Mapping[str, type[Config]] = {"phase1": Phase1Config, "phase2": Phase2Config}
 RESUMABLE = ("crashed", "cancelled", "failed")
 RUN_ID = re.compile(r"phase[12]-[0-9]+")
+NEWEST = "newest.txt"
+"""Beside the runs: the id of the one that was started last."""
 PROGRAM = (sys.executable, "-m", "deft_core")
 POLL_SECONDS = 0.5
 SECONDS_TO_APPEAR = 0.01
@@ -61,6 +63,7 @@ class Runs:
             self._path.mkdir(parents=True, exist_ok=True)
             folder = self._prepare(f"{kind}-{self._next_number():03d}", kind, settings=settings)
             with explaining(folder):
+                (self._path / NEWEST).write_text(folder.run_id, encoding="ascii")
                 self._spawn(folder, kind=kind)
         return folder.run_id
 
@@ -275,6 +278,8 @@ class Runs:
     def _next_number(self) -> int:
         taken = [path.name for path in self._path.iterdir() if RUN_ID.fullmatch(path.name)]
         taken += [run.run_id for run in self._store.runs()]
+        # The newest may be gone; a page that still shows it must never mean another one.
+        taken += filter(RUN_ID.fullmatch, [RunFolder(self._path).tail(NEWEST).decode("latin-1")])
         return max(map(_run_number, taken), default=0) + 1
 
     # --- watching

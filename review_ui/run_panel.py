@@ -79,6 +79,7 @@ class RunPanel:
                 show_label=False, lines=8, max_lines=16, interactive=False, elem_classes="log"
             )
         with gr.Accordion("Finished runs", open=False, visible=False) as self.history_fold:
+            gr.Markdown("Runs of both phases are counted together, in the order of their start.")
             self.history = gr.Radio(label="Runs", show_label=False, container=False)
             self.delete = gr.Button("Delete it ...", scale=0, min_width=160)
             with gr.Column(visible=False) as self.confirmation:
@@ -344,7 +345,8 @@ def _advice(run: RunView) -> str:
 def _line(run: RunView) -> str:
     """A finished run in the list."""
     ended = f"{OUTCOMES[run.state].lower()} after {duration(run.seconds)}"
-    return f"{run.run_id}: round {run.round}, {ended}"
+    started = f"started {run.started_at.astimezone():%d %b %H:%M}, " if run.started_at else ""
+    return f"{run.run_id}: round {run.round}, {started}{ended}"
 
 
 def _headline(run: RunView) -> str:

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from deft_core.errors import RunError
 from deft_core.review import Review
 from deft_core.run_folder import Progress, RunFolder, writing_whole
 from deft_core.run_process import assist, execute
+from deft_core.run_view import view_of
 from deft_core.runs import Runs
 from deft_core.selection import undecided
 from deft_core.store import Store
@@ -422,10 +423,24 @@ def test_delete__keeps_scores_and_decisions(runs: Runs, store: Store, tmp_path: 
     runs.delete(run_id)
 
     assert runs.list() == ()
-    assert [path.name for path in tmp_path.iterdir()] == []
+    assert [path.name for path in tmp_path.iterdir()] == ["newest.txt"]
     assert store.log.current() == before
     assert [one.sample_id for one in Review(store).queue().samples] == [1, 2]
     assert start(runs, "good") == "phase1-002"
+
+
+def test_delete__the_number_of_a_run_without_results_is_not_given_again(
+    runs: Runs, tmp_path: Path
+) -> None:
+    runs.wait(start(runs, "good"))
+    runs.wait(start(runs, "user error"))
+
+    runs.delete("phase1-002")
+
+    assert start(runs, "good") == "phase1-003"
+    runs.wait("phase1-003")
+    (tmp_path / "newest.txt").write_bytes(b"\xff")
+    assert start(runs, "good") == "phase1-004"
 
 
 def test_delete__not_a_run_at_work(runs: Runs) -> None:
@@ -655,6 +670,31 @@ def test_writing_whole__two_writers_do_not_share_a_temporary_file(tmp_path: Path
 
     assert (tmp_path / "a").read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_seconds__are_those_of_all_parts_without_waiting(tmp_path: Path, store: Store) -> None:
+    """The clock goes on by a second whenever a report comes, and at the end."""
+    folder = worked_through(tmp_path / "phase1-001", store=store)
+    (folder.path / "progress.jsonl").unlink()
+    folder.set_status("queued")
+
+    def stage(_folder: RunFolder) -> Generator[Progress, None, None]:
+        yield Progress(stage="waiting", note="phase1-000 works on cpu.")
+        yield Progress(stage="waiting", note="phase1-000 works on cpu.")
+        yield Progress(stage="training", fraction=0.5, loss=1.0)
+        if len(parts) > 1:
+            parts.pop()
+            raise RunError("Not yet.")
+
+    parts = ["first", "second"]
+    with pytest.raises(RunError, match="Not yet"):
+        execute(folder, stage, clock=count().__next__)
+    assert folder.seconds_worked() == 2
+    execute(folder, stage, clock=count().__next__)
+
+    assert folder.seconds_worked() == 4
+    assert view_of(folder, state="failed").seconds == 4
+    assert [one.loss for one in folder.losses()] == [1.0]
 
 
 # --- what is refused
