@@ -309,16 +309,6 @@ class Store:
         rows = self._database.rows("select run_id from current_run")
         return rows[0]["run_id"] if rows else None
 
-    def points(self) -> pa.Table:
-        """What a map of every training sample with a current score shows."""
-        return self._database.table(
-            """
-            select sample_id, pos_sim, neg_sim, p_clean, given_label, is_clean
-            from current_scores join samples using (sample_id)
-            where split = 'train' order by sample_id
-            """
-        )
-
     def neighbours(self, sample_id: int) -> dict[str, list[int]] | None:
         """The nearest trusted samples of the current run: overall, of the given class and of the
         predicted class; None when it found none for this sample."""

@@ -19,8 +19,8 @@ export class Outbox {
    * send(items) resolves to the server's answer, or rejects: with `error.refused` when the server
    * understood and said no, with anything else when it could not be reached or serves another store.
    *
-   * onState(state, n) tells how the n waiting decisions do: "saving"; "retrying" from a failure to
-   * the next success; "saved" when none is left.
+   * onState(state, n, problem) tells how the n waiting decisions do: "saving"; "retrying" from a
+   * failure, which the problem says, to the next success; "saved" when none is left.
    */
   constructor({ store, send, onState, onAnswer, onRefused }) {
     this.store = store;
@@ -31,6 +31,7 @@ export class Outbox {
     this.onRefused = onRefused;
     this.count = 0;
     this.state = "saving";
+    this.problem = "";
     this.isPumping = false;
     this.entries = leftOver(this.prefix);
     this.closing = new AbortController();
@@ -89,6 +90,7 @@ export class Outbox {
       } catch (error) {
         if (!error.refused) {
           this.state = "retrying";
+          this.problem = error.message;
           this.report();
           await pause(wait);
           wait = Math.min(wait * 2, LONGEST_WAIT_MS);
@@ -121,7 +123,7 @@ export class Outbox {
   }
 
   report() {
-    if (!this.isClosed) this.onState(this.size > 0 ? this.state : "saved", this.size);
+    if (!this.isClosed) this.onState(this.size > 0 ? this.state : "saved", this.size, this.problem);
   }
 
   settle(batch) {

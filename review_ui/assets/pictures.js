@@ -3,10 +3,14 @@
  * by its address, which changes with its bytes, for the ids of samples begin anew in every store.
  */
 
+const LARGE_SCREEN = 2600;
+
 export class Pictures {
   /** onSettled(address): that picture has come, or has failed to. */
   constructor({ px, keep, className, onSettled }) {
-    Object.assign(this, { px, keep, className, onSettled });
+    // A large screen gets twice the size, and fewer of them.
+    const times = screen.width * devicePixelRatio >= LARGE_SCREEN ? 2 : 1;
+    Object.assign(this, { px: times * px, keep: keep / times, className, onSettled });
     this.byAddress = new Map();
     this.broken = new Set();
   }

@@ -60,7 +60,7 @@ class Desk {
     this.messages = new Messages(root, this.part);
     this.ledger = new Ledger({
       server: this.server,
-      onSaved: (state, n) => showSaved(this.part, state, n),
+      onSaved: (...saved) => showSaved(this.part, ...saved),
       onProgress: () => this.showProgress(),
       onConfirmed: (items) => this.onConfirmed(items),
       onStale: (ids) => this.refresh(ids),
@@ -290,9 +290,10 @@ class Desk {
     this.focus();
   }
 
-  leavePlots(then) {
+  async leavePlots(then) {
     this.isPlots = false;
-    then();
+    await then();
+    this.focus();
   }
 
   keepPlace() {
@@ -382,9 +383,10 @@ class Desk {
     return this.root.querySelector(`[data-act="${act}"]`);
   }
 
-  /** In the grid the focus is in the list, so that a screen reader follows its cursor. */
+  /** In grid and plots the focus is where the arrows are heard. */
   focus() {
-    const place = this.root.dataset.view === "grid" ? this.part.tiles : this.root;
+    const { tiles, scatter } = this.part;
+    const place = { grid: tiles, plots: scatter }[this.root.dataset.view] ?? this.root;
     if (!document.querySelector("dialog[open]")) place.focus({ preventScroll: true });
   }
 
