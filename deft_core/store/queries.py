@@ -115,7 +115,7 @@ class Verification:
 
 class Store:
     """Samples, scores and decisions of one workspace; threads may share it. No other store, of the
-    same path or a copied data set, has its `id`."""
+    same path or data set, has its `id`; a copy of the file itself has."""
 
     def __init__(self, path: Path | str, *, idle_seconds: float = IDLE_SECONDS) -> None:
         self.path = path

@@ -3,13 +3,13 @@
 import { isUsual, usualChoice } from "./choice.js";
 import { fraction, make, percent, write } from "./dom.js";
 import { Evidence } from "./evidence.js";
+import { RETRY_MS } from "./net.js";
 import { Pictures } from "./pictures.js";
 import { Zoom } from "./zoom.js";
 
 const PREVIEW_PX = 1024;
 const PREFETCH = 8;
 const KEPT_PICTURES = 40;
-const RETRY_MS = 2000;
 const MOST_OTHERS = 5;
 
 export class Card {

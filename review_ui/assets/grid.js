@@ -5,12 +5,12 @@
 
 import { isUsual, settled, usualChoice } from "./choice.js";
 import { counted, countedImages, write } from "./dom.js";
+import { RETRY_MS } from "./net.js";
 import { Pictures } from "./pictures.js";
 import { makeTile, paintTile } from "./tile.js";
 
 const THUMBNAIL_PX = 320;
 const KEPT_PICTURES = 900;
-const RETRY_MS = 2000;
 const HOW_TO =
   "Click, or drag over, what is wrong; the rest stays as it is. Under each image: its label, the suggestion, the probability that the label is right.";
 

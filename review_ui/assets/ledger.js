@@ -16,7 +16,7 @@ export class Ledger {
    * onSaved(state, n): how the n waiting decisions do. onProgress(): the figures moved.
    * onConfirmed(items): these are stored. onStale(ids): the server may know better about these
    * samples. onFar(ids): a step that an earlier page had made was taken back or done again.
-   * onRefused(problem, sampleIds). onLeft(n): n decisions wait for a store that is no longer open.
+   * onRefused(problem, sampleIds). onLeft(n, isKept): n decisions wait for a store that is not open now.
    * announce(text) is for everybody to hear.
    */
   constructor({ server, ...listeners }) {
@@ -33,7 +33,7 @@ export class Ledger {
     this.progress = session.progress;
     this.reviewer = session.reviewer;
     if (this.outbox?.store === session.store) return;
-    if (this.outbox?.size > 0) this.onLeft(this.outbox.size);
+    if (this.outbox?.size > 0) this.onLeft(this.outbox.size, this.outbox.isKept);
     this.outbox?.close();
     const { store } = session;
     this.outbox = new Outbox({

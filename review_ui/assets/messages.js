@@ -62,7 +62,7 @@ export class Messages {
           : "No image matches";
     const text =
       nLeased > 0
-        ? `${counted(nLeased)} more match, but somebody else has them before him now. They come back here if he leaves them.`
+        ? `${counted(nLeased)} more match, but others have them on their screens now. What they leave undecided comes back here.`
         : nDone > 0
           ? "Every image of it is decided."
           : "Take a filter away, or choose another queue.";
@@ -74,7 +74,8 @@ export class Messages {
   }
 
   addUndo() {
-    const undo = makeButton("Undo the last step", () => {});
+    const undo = make("button", "desk-button", "Undo the last step");
+    undo.type = "button";
     undo.dataset.act = "undo";
     this.part.messageActions.append(undo);
   }

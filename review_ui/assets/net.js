@@ -2,6 +2,8 @@
 
 const API = "/api/v1";
 const TIMEOUT_MS = 10_000;
+/** How long to wait before what was not answered is asked for again. */
+export const RETRY_MS = 2000;
 
 /**
  * Every answer names the store and the run that it comes from, "store/run". `run` is the one whose

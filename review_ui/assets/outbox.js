@@ -1,8 +1,9 @@
 /**
  * Decisions on their way to the server, in order. Each group is written to localStorage before it
  * is sent and removed once the server has answered that it is committed, so neither a reload nor a
- * dead server loses one. Sending twice is harmless: the server knows every uid it has seen. A
- * group is never divided between two requests, so that it is stored as a whole or not at all.
+ * dead server loses one; a browser that keeps nothing is told of while the server does not answer.
+ * Sending twice is harmless: the server knows every uid it has seen. A group is never divided between
+ * two requests, so that it is stored as a whole or not at all.
  *
  * An outbox belongs to one store. What the server refuses for good is told and taken out.
  */
@@ -13,6 +14,7 @@ const BATCH = 200;
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 5000;
 const DRAIN_LOOK_MS = 20;
+const ONLY_HERE = "The browser keeps nothing: leave this page open.";
 
 export class Outbox {
   /**
@@ -50,6 +52,11 @@ export class Outbox {
     return this.entries.reduce((n, entry) => n + entry.items.length, 0);
   }
 
+  /** Whether all that waits would outlive the page. */
+  get isKept() {
+    return this.entries.every((entry) => entry.isKept);
+  }
+
   get isClosed() {
     return this.closing.signal.aborted;
   }
@@ -63,9 +70,8 @@ export class Outbox {
   add(items) {
     this.count += 1;
     const order = `${Date.now()}`.padStart(15, "0") + `${this.count}`.padStart(8, "0");
-    const entry = { key: `${this.prefix}${order}:${items[0].uid}`, items };
-    keep(entry.key, items);
-    this.entries.push(entry);
+    const key = `${this.prefix}${order}:${items[0].uid}`;
+    this.entries.push({ key, items, isKept: keep(key, items) });
     this.report();
     this.pump();
   }
@@ -123,7 +129,9 @@ export class Outbox {
   }
 
   report() {
-    if (!this.isClosed) this.onState(this.size > 0 ? this.state : "saved", this.size, this.problem);
+    if (this.isClosed) return;
+    const problem = this.isKept ? this.problem : `${this.problem} ${ONLY_HERE}`;
+    this.onState(this.size > 0 ? this.state : "saved", this.size, problem);
   }
 
   settle(batch) {
@@ -135,7 +143,7 @@ export class Outbox {
 /** Entries that an earlier page, or one that crashed, left behind. */
 function leftOver(prefix) {
   return keysFrom(prefix)
-    .map((key) => ({ key, items: [kept(key)].flat() }))
+    .map((key) => ({ key, items: [kept(key)].flat(), isKept: true }))
     .filter(({ items }) => items.every((item) => item?.uid));
 }
 

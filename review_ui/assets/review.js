@@ -14,7 +14,7 @@ import { Filters } from "./filters.js";
 import { Grid } from "./grid.js";
 import { Ledger } from "./ledger.js";
 import { Messages } from "./messages.js";
-import { Server } from "./net.js";
+import { RETRY_MS, Server } from "./net.js";
 import { NoteDialog } from "./note.js";
 import { Picker } from "./picker.js";
 import { Plots } from "./plots.js";
@@ -25,7 +25,6 @@ import { View } from "./view.js";
 
 const LOAD_WHEN_LEFT = 15;
 const CARDS_AT_ONCE = 30;
-const RETRY_MS = 2000;
 const LOOK_AGAIN_MS = 5000;
 const DRAIN_MS = 1500;
 
@@ -66,7 +65,7 @@ class Desk {
       onStale: (ids) => this.refresh(ids),
       onFar: (ids) => this.look(ids[0]),
       onRefused: (problem, ids) => this.onRefused(problem, ids),
-      onLeft: (n) => this.onLeft(n),
+      onLeft: (n, isKept) => this.onLeft(n, isKept),
       announce: (text) => this.announce(text),
     });
     this.queue = new Queue({
@@ -452,10 +451,13 @@ class Desk {
     await this.refresh(ids);
   }
 
-  onLeft(n) {
+  onLeft(n, isKept) {
+    const decisions = `${n === 1 ? "1 decision" : `${n} decisions`} for the former one`;
     this.messages.refuse({
       message: "Another workspace is open here now.",
-      hint: `${n === 1 ? "1 decision" : `${n} decisions`} for the former one: not saved. This browser sends them when it is open here again.`,
+      hint: isKept
+        ? `${decisions}: not saved. This browser sends them when it is open here again.`
+        : `${decisions}: lost, for this browser keeps nothing.`,
     });
   }
 

@@ -1,10 +1,12 @@
-/** localStorage, which may be full, forbidden or damaged: then it keeps nothing and says nothing. */
+/** localStorage, which may be full, forbidden or damaged: then it keeps nothing, and throws nothing. */
 
+/** Keeps a value; whether it is kept. It is in memory too, for as long as the page is open. */
 export function keep(key, value) {
   try {
     localStorage.setItem(key, JSON.stringify(value));
+    return true;
   } catch {
-    // What is kept here is in memory too.
+    return false;
   }
 }
 

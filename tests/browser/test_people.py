@@ -150,13 +150,17 @@ def test_blind_double_review_shows_agreement_and_makes_disagreements(
     assert app.decisions() == {0: ("keep", 0), 1: ("exclude", None)}
 
 
-def test_a_browser_that_blocks_its_storage_still_works(
-    app: App, page: Page, context: BrowserContext
+def test_a_browser_that_blocks_its_storage_still_works_and_says_what_hangs_on_it(
+    app: App, page: Page, context: BrowserContext, watch: Watch
 ) -> None:
+    watch.tolerated = "Failed to load resource"
     context.add_init_script(BLOCKED_STORAGE)
     open_desk(page, app)
     call_oneself(page, "ann")
+    page.route("**/api/v1/decisions", lambda route: route.abort())
     press(page, "x")
+    expect(page.locator(".desk-saved")).to_contain_text("leave this page open")
+    page.unroute("**/api/v1/decisions")
     press(page, "Enter")
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[2])
     wait_until_saved(page)
