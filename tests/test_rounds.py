@@ -184,6 +184,15 @@ def test_what_the_classifier_said_of_another_label_is_not_shown(
     assert review.sample(0).changes == ()
 
 
+def test_what_was_selected_stays_what_phase_1_found_before_any_decision(store: Store) -> None:
+    selected = store.samples()["is_clean"].to_pylist()
+
+    second_round(store, predicted=[0] * 7, p_clean=[0.9] * 7)
+
+    assert store.samples()["is_clean"].to_pylist() != selected
+    assert store.samples()["is_selected"].to_pylist() == selected
+
+
 def test_test_images_are_behind_their_filter(store: Store, review: Review) -> None:
     assert ids(review.queue(Filter(name="all")).samples) == [0, 1, 2, 3, 4]
     assert ids(review.queue(Filter(split="test")).samples) == [5]

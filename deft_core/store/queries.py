@@ -230,14 +230,19 @@ class Store:
         """Every sample with what is known about it: columns of `samples`, of the current scores
         and of the current decision, and the note; null where there is no score, no decision or no
         note. `other_label` of a sample with two right labels is the one that was suggested when it
-        was decided."""
+        was decided; `is_selected` is what the last phase 1 of the first round found clean."""
         return self._database.table(
             """
             select s.*, c.p_clean, c.is_clean, c.suggested_label,
                 d.verdict, d.reviewed_label, d.reviewer, d.decided_at, d.round,
-                (b.shown->>'suggested_label')::integer as other_label, n.note
+                (b.shown->>'suggested_label')::integer as other_label, n.note,
+                f.is_clean as is_selected
             from samples s
             left join current_scores c using (sample_id)
+            left join (
+                from scores
+                where run = (select max(seq) from runs where kind = 'phase1' and round = 1)
+            ) f using (sample_id)
             left join current_decisions d using (sample_id)
             left join decisions b on d.verdict = 'both' and b.seq = d.seq
             left join current_notes n using (sample_id)
