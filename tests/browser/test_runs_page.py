@@ -14,7 +14,8 @@ import pyarrow as pa
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from deft_core.config import DEMO_MODEL, Phase1Config
+from deft_core.config import Phase1Config
+from deft_core.presets import DEMO_MODEL
 from deft_core.run_folder import RunFolder
 from tests.browser.conftest import (
     CLASS_NAMES,
