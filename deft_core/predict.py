@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 
 from deft_core.errors import DataError, ExportError
-from deft_core.ingest import image_files
+from deft_core.listing import image_files
 from deft_core.loading import ImageLoader
 from deft_core.model_files import Loaded
 from deft_core.run_folder import Progress, writing_whole
