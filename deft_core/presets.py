@@ -38,6 +38,7 @@ PHASE1: Presets = {
 
 PHASE2: Presets = {
     "paper": {},
+    "paper-real-noise": {"epochs": 5},
     "linear-probe": {"image_side": "none", "learning_rate": 0.1},
     "adapter": {"image_side": "vpt-deep", "head": "text", "learning_rate": 0.03},
     # The other backbones of the paper, with the weights and the optimisers of its reference.
