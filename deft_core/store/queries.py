@@ -309,16 +309,6 @@ class Store:
         phase1 = [run for run in self.runs() if run.kind == "phase1"]
         return phase1[-1] if phase1 else None
 
-    def points(self) -> pa.Table:
-        """What a map of every training sample with a current score shows."""
-        return self._database.table(
-            """
-            select sample_id, pos_sim, neg_sim, p_clean, given_label, is_clean
-            from current_scores join samples using (sample_id)
-            where split = 'train' order by sample_id
-            """
-        )
-
     def neighbours(self, sample_id: int) -> dict[str, list[int]] | None:
         """The nearest trusted samples of the current run: overall, of the given class and of the
         predicted class; None when it found none for this sample."""
