@@ -22,6 +22,7 @@ from deft_core.failures import explained
 from deft_core.run_folder import WAITING, Progress, RunFolder
 
 ERROR_OF_ASSISTANT = "error.json"
+SECONDS_BETWEEN_LOOKS = 0.5
 
 Stage = Callable[[RunFolder], Generator[Progress, None, None]]
 
@@ -52,6 +53,7 @@ def execute(
         )
     if other is None:
         folder.write_json("proc.json", {"pid": os.getpid()})
+    _end_with_launcher()
     (folder.path / ERROR_OF_ASSISTANT).unlink(missing_ok=True)
     with _terminations() as is_told_to_stop:
         folder.set_status("running")
@@ -133,6 +135,7 @@ def assist(folder: RunFolder, stage: Stage) -> None:
     What the user can mend is left in the folder for that process, which sees only that this one
     is gone.
     """
+    _end_with_launcher()
     try:
         for _ in stage(folder):
             pass
@@ -149,6 +152,22 @@ def _error_of_assistant(folder: RunFolder) -> DeftError | None:
     return RunError(told["error"], told["hint"])
 
 
+def _end_with_launcher() -> None:
+    """Where `accelerate launch` started this process among others, let it end when that is gone:
+    it alone is known to whoever watches the run, and may go on with it."""
+    if "RANK" not in os.environ:
+        return
+    launcher = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        # It may wait for another process for ever, and so hears nothing else.
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 @contextmanager
 def _terminations() -> Iterator[Callable[[], bool]]:
     """Whether SIGTERM has come since the block began."""
@@ -160,16 +179,28 @@ def _terminations() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGTERM, before)
 
 
+def is_asked_to_stop(folder: RunFolder) -> bool:
+    """Whether the process that works on the run, or did last, was asked to stop."""
+    try:
+        return _pid(folder, "cancel.json") == _pid(folder, "proc.json")
+    except (RunError, KeyError, TypeError, ValueError):
+        return False
+
+
 def find_process(folder: RunFolder) -> psutil.Process | None:
     """The run's process if it lives.
 
     Ids are used again and clocks are set, but no other process is started with this run's folder.
     """
     try:
-        process = psutil.Process(folder.read_json("proc.json")["pid"])
+        process = psutil.Process(_pid(folder, "proc.json"))
         is_zombie = process.status() == psutil.STATUS_ZOMBIE
         here, arguments = Path(process.cwd()), process.cmdline()
         is_ours = folder.path.resolve() in [(here / one).resolve() for one in arguments]
         return process if not is_zombie and is_ours else None
     except (RunError, KeyError, TypeError, ValueError, psutil.Error):
         return None
+
+
+def _pid(folder: RunFolder, name: str) -> int:
+    return int(folder.read_json(name)["pid"])

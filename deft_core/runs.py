@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -27,7 +28,7 @@ from deft_core.config import Config, Phase1Config, Phase2Config
 from deft_core.errors import DeftError, DiskFullError, RunError
 from deft_core.failures import explaining
 from deft_core.run_folder import UNFINISHED, Progress, RunFolder
-from deft_core.run_process import find_process
+from deft_core.run_process import find_process, is_asked_to_stop
 from deft_core.run_results import NEIGHBOURS, PREDICTIONS, neighbours, predictions, queue_scores
 from deft_core.run_view import RunView, claimed_state, state_of, view_of
 from deft_core.selection import NO_LABEL
@@ -97,8 +98,8 @@ class Runs:
             folder = RunFolder(self._path / _probe_name(kind))
             process = find_process(folder)
             if process:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
                 process.wait()
             shutil.rmtree(folder.path, ignore_errors=True)
 
@@ -152,7 +153,6 @@ class Runs:
                     "Start a new run.",
                 )
             kind = folder.config()["kind"]
-            (folder.path / "cancel.json").unlink(missing_ok=True)
             with explaining(folder):
                 folder.set_status("queued")
                 self._spawn(folder, kind=kind)
@@ -172,17 +172,16 @@ class Runs:
         """Ask a run to stop; the second time it is killed. Nothing happens to a finished one."""
         with self._lock:
             folder = self._folder(run_id)
-            if self._state(folder) not in UNFINISHED:
+            process = find_process(folder)
+            if process is None or self._state(folder) not in UNFINISHED:
                 return
-            has_been_asked = (folder.path / "cancel.json").exists()
+            has_been_asked = is_asked_to_stop(folder)
             # A full disk does not keep a run from being stopped.
             with suppress(OSError):
-                folder.write_json("cancel.json", {"asked_at": utc_now().isoformat()})
-            process = find_process(folder)
-            if process:
-                # It leads a group of its own, to which its workers belong.
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL if has_been_asked else signal.SIGTERM)
+                folder.write_json("cancel.json", {"pid": process.pid})
+            # Its workers, and what a launcher started, end with it.
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGKILL if has_been_asked else signal.SIGTERM)
 
     def import_finished(self) -> tuple[str, ...]:
         """The runs whose results the store has taken in just now, each in one transaction.

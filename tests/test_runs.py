@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
@@ -816,22 +817,68 @@ def test_a_live_run_is_known_by_its_folder_whatever_the_clock_says(
     assert not runs.view(run_id).is_finished
 
 
-def test_a_run_that_somebody_works_through_by_a_relative_path_is_alive(
+@contextmanager
+def going_on_by_hand(runs: Runs, folder: RunFolder) -> Iterator[int]:
+    """The id of a process that goes on with a run, as from a script: by a relative path, and in the
+    group of whoever started it. It is at work."""
+    command = [*PROGRAM, "phase1", "--run", folder.run_id]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    with subprocess.Popen(command, cwd=folder.path.parent, env=environment) as child:
+        try:
+            deadline = time.monotonic() + 60
+            while runs.view(folder.run_id).state != "running":
+                assert time.monotonic() < deadline
+            yield child.pid
+            child.wait(timeout=60)
+        finally:
+            child.kill()
+
+
+def test_a_run_that_somebody_works_through_by_hand_can_be_cancelled(
     runs: Runs, tmp_path: Path
 ) -> None:
     run_id = start(runs, "endless")
     runs.cancel(run_id)
     runs.wait(run_id)
 
-    command = [*PROGRAM, "phase1", "--run", run_id]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True):
-        deadline = time.monotonic() + 30
-        while runs.view(run_id).state != "running":
-            assert time.monotonic() < deadline
+    with going_on_by_hand(runs, RunFolder(tmp_path / run_id)):
         runs.cancel(run_id)
 
-    assert runs.view(run_id).state == "cancelled"
+    assert RunFolder(tmp_path / run_id).status().state == "cancelled"
+
+
+def test_a_run_that_went_on_was_not_asked_to_stop(runs: Runs, tmp_path: Path) -> None:
+    run_id = start(runs, "endless")
+    runs.cancel(run_id)
+    assert runs.wait(run_id).state == "cancelled"
+
+    with going_on_by_hand(runs, RunFolder(tmp_path / run_id)) as pid:
+        os.kill(pid, signal.SIGKILL)
+
+    assert runs.view(run_id).state == "crashed"
+
+
+@pytest.mark.parametrize("how", ["killed", "cancelled twice"])
+def test_what_a_launcher_started_ends_with_it(
+    runs: Runs, store: Store, tmp_path: Path, how: str
+) -> None:
+    launch = (
+        "import os, signal, subprocess, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "subprocess.run(sys.argv[1:], env={**os.environ, 'RANK': '0'}, start_new_session=True)"
+    )
+    program = (sys.executable, "-c", launch, *PROGRAM)
+    launched = Runs(tmp_path, store=store, cache=tmp_path / "cache", program=program)
+    first = start(launched, "endless")
+    wait_for_stage(launched, first, stage="endless")
+
+    if how == "killed":
+        os.kill(RunFolder(tmp_path / first).read_json("proc.json")["pid"], signal.SIGKILL)
+    else:
+        launched.cancel(first)
+        launched.cancel(first)
+
+    assert runs.wait(start(runs, "good")).state == "done"
+    assert runs.view(first).state == {"killed": "crashed"}.get(how, "cancelled")
 
 
 def test_a_folder_whose_process_never_came_is_crashed(runs: Runs, tmp_path: Path) -> None:
