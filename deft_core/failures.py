@@ -10,6 +10,7 @@ from deft_core.errors import DeftError, RunError
 from deft_core.full_disk import fullness
 from deft_core.run_folder import RunFolder
 
+ERROR_OF_ASSISTANT = "error.json"
 LEAST_FREE_BYTES = 1_000_000
 SMALLER = "Choose a smaller batch size or a smaller model, or close what else uses the memory."
 
@@ -40,8 +41,18 @@ def explaining(folder: RunFolder) -> Iterator[None]:
         raise known from error
 
 
+def told_by_assistant(folder: RunFolder) -> RunError | None:
+    """What ended a process that worked on the run beside the one that reports, if it said so."""
+    if not (folder.path / ERROR_OF_ASSISTANT).exists():
+        return None
+    told = folder.read_json(ERROR_OF_ASSISTANT)
+    return RunError(told["error"], told["hint"])
+
+
 def cause_of_death(folder: RunFolder) -> RunError:
     """What most likely ended a run whose process is gone without a word."""
+    if told := told_by_assistant(folder):
+        return told
     try:
         is_full = shutil.disk_usage(folder.path).free < LEAST_FREE_BYTES
     except FileNotFoundError:

@@ -17,11 +17,10 @@ from typing import Self
 
 import psutil
 
-from deft_core.errors import DeftError, RunError
-from deft_core.failures import explained
+from deft_core.errors import RunError
+from deft_core.failures import ERROR_OF_ASSISTANT, explained, told_by_assistant
 from deft_core.run_folder import WAITING, Progress, RunFolder
 
-ERROR_OF_ASSISTANT = "error.json"
 SECONDS_BETWEEN_LOOKS = 0.5
 
 Stage = Callable[[RunFolder], Generator[Progress, None, None]]
@@ -66,11 +65,13 @@ def execute(
                     if is_told_to_stop():
                         raise RunCancelled
         except BaseException as error:
-            known = _error_of_assistant(folder) or explained(error, folder)
-            # Workers of the stage get the signal too, and their ends look like failures of it.
-            if is_told_to_stop() or isinstance(error, KeyboardInterrupt):
+            told = told_by_assistant(folder)
+            # Workers of the stage get the signal too, and their ends look like failures of it; a
+            # launcher sends it when another process has failed.
+            if not told and (is_told_to_stop() or isinstance(error, KeyboardInterrupt)):
                 _leave(folder, "cancelled")
                 raise RunCancelled(f"{folder.run_id} was cancelled.") from error
+            known = told or explained(error, folder)
             if known is None:
                 _leave(
                     folder,
@@ -139,17 +140,14 @@ def assist(folder: RunFolder, stage: Stage) -> None:
     try:
         for _ in stage(folder):
             pass
-    except DeftError as error:
-        told = {"error": error.message, "hint": error.hint}
-        folder.write_json(ERROR_OF_ASSISTANT, told)
-        raise
-
-
-def _error_of_assistant(folder: RunFolder) -> DeftError | None:
-    if not (folder.path / ERROR_OF_ASSISTANT).exists():
-        return None
-    told = folder.read_json(ERROR_OF_ASSISTANT)
-    return RunError(told["error"], told["hint"])
+    except Exception as error:
+        known = explained(error, folder)
+        if known:
+            told = {"error": known.message, "hint": known.hint}
+            folder.write_json(ERROR_OF_ASSISTANT, told)
+        if known is None or known is error:
+            raise
+        raise known from error
 
 
 def _end_with_launcher() -> None:

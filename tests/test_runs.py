@@ -745,26 +745,50 @@ def test_start__needs_a_data_set(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_execute__tells_what_stopped_another_process_of_the_run(runs: Runs, tmp_path: Path) -> None:
-    run_id = runs.start("phase1", Phase1Config(model="killed", device="cpu"))
-    runs.wait(run_id)
-    folder = RunFolder(tmp_path / run_id)
+@pytest.fixture
+def cut_off(runs: Runs, tmp_path: Path) -> RunFolder:
+    """The folder of a run that has crashed."""
+    return RunFolder(tmp_path / runs.wait(start(runs, "killed")).run_id)
 
-    def assistant(_folder: RunFolder) -> Generator[Progress, None, None]:
+
+def fail_beside(folder: RunFolder, error: Exception) -> None:
+    """What another process of a run does that fails so."""
+
+    def stage(_folder: RunFolder) -> Generator[Progress, None, None]:
         yield Progress(stage="training")
-        raise RunError("No image of this part can be read.", "Mount the disk.")
+        raise error
 
+    with pytest.raises(RunError):
+        assist(folder, stage)
+
+
+@pytest.mark.parametrize("is_signalled", [False, True])
+def test_execute__tells_what_stopped_another_process_of_the_run(
+    cut_off: RunFolder, is_signalled: bool
+) -> None:
     def first(folder: RunFolder) -> Generator[Progress, None, None]:
         yield Progress(stage="training")
-        with pytest.raises(RunError):
-            assist(folder, assistant)
+        fail_beside(folder, RunError("No image of this part can be read.", "Mount the disk."))
+        if is_signalled:
+            # As a launcher does to the others.
+            os.kill(os.getpid(), signal.SIGTERM)
         raise RuntimeError("connection reset by peer")
 
     with pytest.raises(RunError, match="No image of this part"):
-        execute(folder, first)
+        execute(cut_off, first)
 
-    status = folder.status()
+    status = cut_off.status()
     assert (status.state, status.hint) == ("failed", "Mount the disk.")
+
+
+def test_a_run_that_was_killed_tells_what_stopped_another_process_of_it(
+    runs: Runs, cut_off: RunFolder
+) -> None:
+    fail_beside(cut_off, MemoryError("cannot allocate 5 GB"))
+
+    view = runs.view(cut_off.run_id)
+
+    assert (view.state, view.error) == ("crashed", "The memory is full: cannot allocate 5 GB")
 
 
 def test_start__needs_training_images(tmp_path: Path) -> None:
