@@ -65,7 +65,7 @@ class Runs:
             folder = self._prepare(f"{kind}-{self._next_number():03d}", kind, settings=settings)
             with explaining(folder):
                 (self._path / NEWEST).write_text(folder.run_id, encoding="ascii")
-                self._spawn(folder, kind=kind)
+            self._spawn(folder, kind=kind)
         return folder.run_id
 
     def seconds_before(self, kind: str, settings: Config) -> tuple[str, float] | None:
@@ -155,7 +155,7 @@ class Runs:
             kind = folder.config()["kind"]
             with explaining(folder):
                 folder.set_status("queued")
-                self._spawn(folder, kind=kind)
+            self._spawn(folder, kind=kind)
 
     def delete(self, run_id: str) -> None:
         """Remove the folder of a run that is finished: its log, model and reports. The scores that
@@ -258,18 +258,21 @@ class Runs:
         package_root = str(Path(__file__).resolve().parent.parent)
         search_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
         program = _launched(self._program, settings=folder.config()["settings"])
-        with (folder.path / "log.txt").open("ab") as log:
-            child = subprocess.Popen(
-                [*program, kind, "--run", str(folder.path)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env={**os.environ, "PYTHONPATH": search_path},
-            )
-        # Reaps the child when it ends, whether anyone still looks at this run or not.
-        threading.Thread(target=child.wait, daemon=True).start()
-        folder.write_json("proc.json", {"pid": child.pid})
+        command = [*program, kind, "--run", str(folder.path)]
+        environment = {**os.environ, "PYTHONPATH": search_path}
+        with explaining(folder):
+            with (folder.path / "log.txt").open("ab") as log:
+                child = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    env=environment,
+                )
+            # Reaps the child when it ends, whether anyone still looks at this run or not.
+            threading.Thread(target=child.wait, daemon=True).start()
+            folder.write_json("proc.json", {"pid": child.pid})
         # For a moment a new process has no command line yet, by which it is known.
         while child.poll() is None and find_process(folder) is None:
             time.sleep(SECONDS_TO_APPEAR)

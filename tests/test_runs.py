@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -371,6 +372,18 @@ def test_a_full_memory_fails_the_run_with_what_to_do(runs: Runs) -> None:
 
     assert (view.state, view.error) == ("failed", "The memory is full: cannot allocate 5 GB")
     assert "smaller batch size" in view.hint
+
+
+def test_a_probe_that_the_machine_does_not_start_says_why(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+
+    with pytest.raises(RunError, match="The memory is full"):
+        runs.start_probe("phase1", Phase1Config(model="good"))
 
 
 def test_a_run_whose_folder_is_deleted_ends_and_stops_nothing(runs: Runs, tmp_path: Path) -> None:
