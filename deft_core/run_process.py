@@ -53,6 +53,7 @@ def execute(
     if other is None:
         folder.write_json("proc.json", {"pid": os.getpid()})
     _end_with_launcher()
+    folder.sweep()
     (folder.path / ERROR_OF_ASSISTANT).unlink(missing_ok=True)
     with _terminations() as is_told_to_stop:
         folder.set_status("running")

@@ -55,6 +55,7 @@ class Runs:
         self._program = program
         self._store = store
         self._lock = threading.RLock()
+        self._remove_deleted()
 
     def start(self, kind: str, settings: Config) -> str:
         """The id of a new run, which works in a process of its own from now on."""
@@ -165,8 +166,8 @@ class Runs:
             if self._state(folder) in UNFINISHED:
                 raise RunError(f"{run_id} is {self._state(folder)}.", "Cancel it first.")
             # What is cut off here is no longer a run.
-            doomed = folder.path.rename(folder.path.with_name(f".{run_id}.{uuid4().hex}.deleted"))
-        shutil.rmtree(doomed, ignore_errors=True)
+            folder.path.rename(folder.path.with_name(f".{run_id}.{uuid4().hex}.deleted"))
+        self._remove_deleted()
 
     def cancel(self, run_id: str) -> None:
         """Ask a run to stop; the second time it is killed. Nothing happens to a finished one."""
@@ -219,6 +220,10 @@ class Runs:
                 self.import_finished()
                 return self.view(run_id)
             time.sleep(POLL_SECONDS)
+
+    def _remove_deleted(self) -> None:
+        for doomed in self._path.glob(".*.deleted"):
+            shutil.rmtree(doomed, ignore_errors=True)
 
     # --- starting
 

@@ -73,6 +73,12 @@ def start(runs: Runs, script: str, *, device: str = "auto") -> str:
     return runs.start("phase1", Phase1Config(model=script, device=device))
 
 
+@pytest.fixture
+def cut_off(runs: Runs, tmp_path: Path) -> RunFolder:
+    """The folder of a run that has crashed."""
+    return RunFolder(tmp_path / runs.wait(start(runs, "killed")).run_id)
+
+
 def worked_through(path: Path, *, store: Store) -> RunFolder:
     """A good run that was done in this process, and that the store does not know yet."""
     columns = ["sample_id", "file_name", "split", "given_label"]
@@ -184,6 +190,18 @@ def test_a_run_that_crashed_goes_on_in_its_folder(runs: Runs, store: Store) -> N
     assert runs.wait(run_id).state == "done"
     assert [view.run_id for view in runs.list()] == [run_id]
     assert [run.run_id for run in store.runs()] == [run_id]
+
+
+def test_what_a_process_that_was_killed_left_half_written_is_removed(
+    cut_off: RunFolder,
+) -> None:
+    (cut_off.path / ".checkpoint.pt.12ab.tmp").write_bytes(b"half of it")
+    (cut_off.path / ".cancel.json.34cd.tmp").write_bytes(b"{")
+
+    with pytest.raises(ZeroDivisionError):
+        execute(cut_off, lambda folder: stage_script.work(folder, script="bug"))
+
+    assert [path.name for path in cut_off.path.glob(".*")] == [".cancel.json.34cd.tmp"]
 
 
 def test_a_run_that_was_cancelled_can_go_on_and_be_cancelled_again(runs: Runs) -> None:
@@ -455,6 +473,16 @@ def test_delete__the_number_of_a_run_without_results_is_not_given_again(
     runs.wait("phase1-003")
     (tmp_path / "newest.txt").write_bytes(b"\xff")
     assert start(runs, "good") == "phase1-004"
+
+
+def test_delete__goes_on_where_it_was_cut_off(store: Store, tmp_path: Path) -> None:
+    left = tmp_path / ".phase1-001.12ab.deleted"
+    left.mkdir()
+    (left / "checkpoint.pt").write_bytes(b"large")
+
+    Runs(tmp_path, store=store, cache=tmp_path / "cache", program=PROGRAM)
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_delete__not_a_run_at_work(runs: Runs) -> None:
@@ -756,12 +784,6 @@ def test_start__needs_a_data_set(tmp_path: Path) -> None:
             start(runs, "good")
 
     assert not list(tmp_path.iterdir())
-
-
-@pytest.fixture
-def cut_off(runs: Runs, tmp_path: Path) -> RunFolder:
-    """The folder of a run that has crashed."""
-    return RunFolder(tmp_path / runs.wait(start(runs, "killed")).run_id)
 
 
 def fail_beside(folder: RunFolder, error: Exception) -> None:
