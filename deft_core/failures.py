@@ -77,7 +77,7 @@ def cause_of_death(folder: RunFolder) -> RunError:
         return _disk_full(folder)
     return RunError(
         "The process of this run was ended from outside, most often because the memory was full.",
-        f"{SMALLER} Or let it go on.",
+        f"{SMALLER} Or let it go on. Its log may tell more.",
     )
 
 

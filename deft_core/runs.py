@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import psutil
@@ -66,7 +65,7 @@ class Runs:
             folder = self._prepare(f"{kind}-{self._next_number():03d}", kind, settings=settings)
             with explaining(folder):
                 (self._path / NEWEST).write_text(folder.run_id, encoding="ascii")
-            self._spawn(folder, kind=kind)
+            self._spawn(folder, kind, settings=settings)
         return folder.run_id
 
     def seconds_before(self, kind: str, settings: Config) -> tuple[str, float] | None:
@@ -86,7 +85,7 @@ class Runs:
         with self._lock:
             self.stop_probe(kind)
             folder = self._prepare(_probe_name(kind), kind, settings=settings, is_probe=True)
-            self._spawn(folder, kind=kind)
+            self._spawn(folder, kind, settings=settings)
 
     def probe(self, kind: str) -> RunView | None:
         """How the last probe of this kind stands, if it is still there."""
@@ -144,7 +143,8 @@ class Runs:
         return sum(one.stat().st_size for one in files if one.is_file())
 
     def resume(self, run_id: str) -> None:
-        """Let a run that ended without a result go on from its last checkpoint."""
+        """Let a run that ended without a result go on from its last checkpoint. ConfigError when
+        somebody has given it settings that do not exist."""
         with self._lock:
             folder = self._folder(run_id)
             state = self._state(folder)
@@ -153,10 +153,11 @@ class Runs:
                     f"{run_id} is {state}; only a run that was cut off can go on.",
                     "Start a new run.",
                 )
-            kind = folder.config()["kind"]
+            task = folder.config()
+            settings = CONFIGS[task["kind"]].from_json(task["settings"])
             with explaining(folder):
                 folder.set_status("queued")
-            self._spawn(folder, kind=kind)
+            self._spawn(folder, task["kind"], settings=settings)
 
     def delete(self, run_id: str) -> None:
         """Remove the folder of a run that is finished: its log, model and reports. The scores that
@@ -259,10 +260,10 @@ class Runs:
         with explaining(RunFolder(path)):
             return RunFolder.create(path, config=config, samples=_run_samples(samples))
 
-    def _spawn(self, folder: RunFolder, *, kind: str) -> None:
+    def _spawn(self, folder: RunFolder, kind: str, *, settings: Config) -> None:
         package_root = str(Path(__file__).resolve().parent.parent)
         search_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
-        program = _launched(self._program, settings=folder.config()["settings"])
+        program = _launched(self._program, n_processes=settings.to_json()["n_processes"])
         command = [*program, kind, "--run", str(folder.path)]
         environment = {**os.environ, "PYTHONPATH": search_path}
         with explaining(folder):
@@ -325,9 +326,8 @@ class Runs:
         )
 
 
-def _launched(program: Sequence[str], *, settings: Mapping[str, Any]) -> Sequence[str]:
+def _launched(program: Sequence[str], *, n_processes: int) -> Sequence[str]:
     """The program as it is, or by way of `accelerate launch` when several processes share a run."""
-    n_processes = settings.get("n_processes", 1)
     if n_processes == 1:
         return program
     python, *rest = program

@@ -23,7 +23,7 @@ import pytest
 
 from deft_core.config import Phase1Config, Phase2Config
 from deft_core.decisions import Decision
-from deft_core.errors import RunError
+from deft_core.errors import ConfigError, RunError
 from deft_core.review import Review
 from deft_core.run_folder import Progress, RunFolder, writing_whole
 from deft_core.run_process import assist, execute
@@ -420,26 +420,22 @@ def test_a_run_whose_folder_is_deleted_ends_and_stops_nothing(runs: Runs, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("changes", "error"),
+    ("settings", "error"),
     [
-        ({"settings": {"epochs": "many"}}, "epochs must be a whole number, found 'many'"),
-        ({"settings": {"speed": 1}}, 'Phase 1 has no setting "speed"'),
+        ({"epochs": "many"}, "epochs must be a whole number, found 'many'"),
+        ({"n_processes": "two"}, "n_processes must be a whole number, found 'two'"),
+        ({"speed": 1}, 'Phase 1 has no setting "speed"'),
     ],
 )
-def test_settings_edited_by_hand_to_nonsense_fail_the_run(
-    runs: Runs, tmp_path: Path, changes: dict[str, Any], error: str
+def test_a_run_does_not_go_on_with_settings_that_do_not_exist(
+    runs: Runs, cut_off: RunFolder, settings: dict[str, Any], error: str
 ) -> None:
-    whole = Runs(tmp_path, store=runs._store, cache=tmp_path / "cache")
-    run_id = start(runs, "killed")
-    runs.wait(run_id)
-    folder = RunFolder(tmp_path / run_id)
-    folder.write_json("config.json", {**folder.config(), **changes})
+    cut_off.write_json("config.json", {**cut_off.config(), "settings": settings})
 
-    whole.resume(run_id)
+    with pytest.raises(ConfigError, match=error):
+        runs.resume(cut_off.run_id)
 
-    view = whole.wait(run_id)
-    assert view.state == "failed"
-    assert error in view.error
+    assert runs.view(cut_off.run_id).state == "crashed"
 
 
 # --- deleting
