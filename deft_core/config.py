@@ -415,6 +415,7 @@ PRESETS: Mapping[type[Config], Mapping[str, Mapping[str, Any]]] = {
     },
     Phase2Config: {
         "paper": {},
+        "paper-real-noise": {"epochs": 5},
         "linear-probe": {"image_side": "none", "learning_rate": 0.1},
         "adapter": {"image_side": "vpt-deep", "head": "text", "learning_rate": 0.03},
         # The other backbones of the paper, with the weights and the optimisers of its reference.
