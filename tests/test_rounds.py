@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from deft_core.decisions import Decision
+from deft_core.errors import StoreError
 from deft_core.review import Review
 from deft_core.shown import QueuedSample, SplitReview
 from deft_core.store import Filter, Store
@@ -91,7 +92,7 @@ def test_a_decided_sample_stays_out_and_says_so_where_it_is_shown(
     sentences = [review.sample(one).changes[0] for one in range(3)]
     assert sentences == [
         "You kept this in round 1.",
-        "You relabelled this to class 2 in round 1.",
+        "You relabelled this from class 1 to class 2 in round 1.",
         "You excluded this in round 1.",
     ]
     assert review.sample(1).scored_label == 2
@@ -120,6 +121,32 @@ def test_a_decision_asks_for_a_second_look_when_both_models_say_another_class(
     review.undo(uid="u")
     assert ids(review.queue(SECOND_LOOK).samples) == [0]
     assert store.verify().is_sound
+
+
+def test_many_decisions_stay_in_one_step(store: Store, review: Review) -> None:
+    decide(review, 0, "keep")
+    decide(review, 1, "relabel", 2)
+    decide(review, 2, "exclude")
+    second_round(store, predicted=[1, 1, 0, 0, 1], p_clean=[0.1, 0.2, 0.3, 0.9, 0.9])
+    assert review.sample(1).top_labels == (1, 0)  # The given label is one of the others.
+
+    n = review.decide_matching(SECOND_LOOK, uid="all", verdict="standing", n_expected=2)
+
+    assert n == 2
+    assert ids(review.queue(SECOND_LOOK).samples) == []
+    assert review.progress().n_second_look == 0
+    assert [review.sample(one).reviewed_label for one in (0, 1)] == [0, 2]
+    stays = review.history(1).events[-1]
+    assert (stays.verdict, stays.label, stays.round) == ("relabel", 2, 2)
+    assert review.undo(uid="u") == (0, 1)
+    assert review.progress().n_second_look == 2
+    assert store.verify().is_sound
+
+
+def test_only_what_is_questioned_can_stay(review: Review) -> None:
+    for wanted, label in ((Filter(name="all"), None), (SECOND_LOOK, 1)):
+        with pytest.raises(StoreError, match="Only decisions that are questioned can stay"):
+            review.decide_matching(wanted, uid="all", verdict="standing", label=label, n_expected=0)
 
 
 @pytest.mark.parametrize(

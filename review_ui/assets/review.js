@@ -8,10 +8,11 @@
 import { listen } from "./acts.js";
 import { Bulk } from "./bulk.js";
 import { Card } from "./card.js";
+import { VERDICTS, usualChoice } from "./choice.js";
 import { partsOf, write } from "./dom.js";
 import { Filters } from "./filters.js";
 import { Grid } from "./grid.js";
-import { Ledger, VERDICTS } from "./ledger.js";
+import { Ledger } from "./ledger.js";
 import { Messages } from "./messages.js";
 import { Server } from "./net.js";
 import { NoteDialog } from "./note.js";
@@ -317,6 +318,12 @@ class Desk {
   describe(sample) {
     const label = sample.verdict === "relabel" ? ` ${this.name(sample.reviewed_label)}` : "";
     return `${VERDICTS[sample.verdict]}${label}`;
+  }
+
+  /** What the usual choice leaves as it is, in words. */
+  describeUsual(sample) {
+    const { verdict, label } = usualChoice(sample);
+    return label === null ? VERDICTS[verdict] : this.name(label);
   }
 
   name(label) {
