@@ -48,6 +48,9 @@ def _decided(row: Mapping[str, Any], *, class_names: Sequence[str], reviewer: st
 def _detected(row: Mapping[str, Any], *, class_names: Sequence[str]) -> list[str]:
     """What phase 1 sees in another way than in the last round."""
     last = row["previous_round"]
+    if row["verdict"] is None and row["scored_label"] != row["given_label"]:
+        name = class_names[row["scored_label"]]
+        return [f"Scored as {name}, by a decision that was taken back since."]
     if last is None:
         return []
     if row["was_clean"] is None:

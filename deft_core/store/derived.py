@@ -8,8 +8,9 @@ live decision.
 
 `ended_groups` holds the undos that count; `current_decisions` and `current_notes` hold what counts
 for each sample; `queue` has one row for
-each sample that the current run scored, with all that filters and sorts ask for: `is_new` is
-whether the previous run believed what this one flags, `agreed_label` the class that this run and
+each sample that the current run scored, with all that filters and sorts ask for: `is_clean` is
+whether the run believed the label, which says nothing about an undecided sample that it knew by
+another one; `is_new` is whether the previous run believed what this one flags, `agreed_label` the class that this run and
 the latest classifier agree on, `is_earlier` whether the decision is of an earlier round. They are
 kept in the transaction that appends to the log, and can be made anew at any time.
 """
@@ -23,7 +24,7 @@ import pyarrow as pa
 
 from deft_core.store.schema import Connection
 
-VERSION = 5
+VERSION = 6
 """Of the form of the derived tables; a file with another one gets them made anew."""
 NOTHING = ""
 """What an undo or a redo names that found nothing; no event has this group or uid."""
@@ -83,23 +84,31 @@ qualify row_number() over (partition by sample_id order by seq desc) = 1
 
 _ONLY_TOUCHED = "and sample_id in (from touched)"
 
+_IS_CLEAN = "({c}.is_believed and (d.verdict is not null or {c}.scored_label = {c}.given_label))"
+
 _QUEUE = f"""
-select s.sample_id, s.split, c.position, c.p_clean, c.is_clean, s.given_label, c.suggested_label,
+with scored as (
+    select c.* exclude (is_clean, scored_label), c.is_clean as is_believed, s.given_label,
+        coalesce(c.scored_label, s.given_label) as scored_label,
+        s.split, s.file_name, s.sha256
+    from current_scores c join samples s using (sample_id)
+)
+select c.sample_id, c.split, c.position, c.p_clean, {_IS_CLEAN.format(c="c")} as is_clean,
+    c.is_believed, c.given_label, c.scored_label, c.suggested_label,
     coalesce(c.margin, c.pos_sim - c.predicted_pos_sim) as margin,
-    lower(s.file_name) as folded_name,
-    (md5_number_lower(s.sha256) % {N_DRAWS})::integer as draw,
-    coalesce(v.is_clean and not c.is_clean, false) as is_new,
+    lower(c.file_name) as folded_name,
+    (md5_number_lower(c.sha256) % {N_DRAWS})::integer as draw,
+    coalesce(v.is_clean and not c.is_believed, false) as is_new,
     case when p.is_sure and p.predicted_label = c.predicted_label then c.predicted_label end
         as agreed_label,
     d.verdict, d.reviewed_label, d.reviewer, d.n_reviewers,
     coalesce(d.is_disputed, false) as is_disputed,
     coalesce(d.round < (select round from current_run), false) as is_earlier
-from current_scores c
-join samples s using (sample_id)
+from scored c
 left join previous_scores v using (sample_id)
 left join current_predictions p using (sample_id)
 left join current_decisions d using (sample_id)
-order by s.sample_id
+order by c.sample_id
 """
 
 
@@ -136,8 +145,9 @@ def refresh(connection: Connection, *, has_notes: bool = True) -> None:
     if has_notes:
         _replace_touched(connection, "current_notes", sql=_CURRENT_NOTES)
     connection.execute(
-        """
-        update queue set verdict = d.verdict, reviewed_label = d.reviewed_label,
+        f"""
+        update queue set is_clean = {_IS_CLEAN.format(c="queue")},
+            verdict = d.verdict, reviewed_label = d.reviewed_label,
             reviewer = d.reviewer, n_reviewers = d.n_reviewers,
             is_disputed = coalesce(d.is_disputed, false),
             is_earlier = coalesce(d.round < (select round from current_run), false)

@@ -233,11 +233,11 @@ class Store:
         was decided."""
         return self._database.table(
             """
-            select s.*, c.p_clean, c.is_clean, c.suggested_label,
+            select s.*, q.p_clean, q.is_clean, q.suggested_label,
                 d.verdict, d.reviewed_label, d.reviewer, d.decided_at, d.round,
                 (b.shown->>'suggested_label')::integer as other_label, n.note
             from samples s
-            left join current_scores c using (sample_id)
+            left join queue q using (sample_id)
             left join current_decisions d using (sample_id)
             left join decisions b on d.verdict = 'both' and b.seq = d.seq
             left join current_notes n using (sample_id)
@@ -308,9 +308,9 @@ class Store:
         """What a map of every training sample with a current score shows."""
         return self._database.table(
             """
-            select sample_id, pos_sim, neg_sim, p_clean, given_label, is_clean
-            from current_scores join samples using (sample_id)
-            where split = 'train' order by sample_id
+            select sample_id, c.pos_sim, c.neg_sim, c.p_clean, q.given_label, q.is_clean
+            from current_scores c join queue q using (sample_id)
+            where q.split = 'train' order by sample_id
             """
         )
 
