@@ -57,7 +57,7 @@ class TextHead(nn.Module):
             self.register_buffer("weight", model.logit_scale * text)
 
     def forward(self, features: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch n_cls"]:
-        return F.normalize(features.float(), dim=-1) @ self.weight.T
+        return clip.similarities(F.normalize(features.float(), dim=-1), self.weight)
 
 
 def build_classifier(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from deft_core.errors import ConfigError
 
@@ -34,6 +34,7 @@ IMAGE_SIDES = (
 )
 COMPARISONS = ("none", "given", "selected", "both")
 TIMM_IMAGE_SIDES = ("lora", "dora", "norms", "biases", "all", "none")
+KINDS_OF_VALUE = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
 def setting(
@@ -63,11 +64,14 @@ def setting(
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What every stage's settings share: checks, JSON in and out, presets."""
+    """What every stage's settings share: checks, JSON in and out, presets. Errors call the stage by
+    its `title`."""
+
+    title: ClassVar[str]
 
     def __post_init__(self) -> None:
         for one in fields(self):
-            value = _checked(type(self).__name__, getattr(self, one.name), one)
+            value = _checked(getattr(self, one.name), one)
             object.__setattr__(self, one.name, value)
 
     @classmethod
@@ -78,7 +82,7 @@ class Config:
             if name not in known:
                 close = get_close_matches(name, known, n=1)
                 hint = f'Did you mean "{close[0]}"?' if close else f"Known: {', '.join(known)}."
-                raise ConfigError(f'{cls.__name__} has no setting "{name}".', hint)
+                raise ConfigError(f'{cls.title} has no setting "{name}".', hint)
         return cls(**values)
 
     @classmethod
@@ -87,7 +91,7 @@ class Config:
         presets = PRESETS[cls]
         if name not in presets:
             raise ConfigError(
-                f'{cls.__name__} has no preset "{name}".', f"Presets: {', '.join(presets)}."
+                f'{cls.title} has no preset "{name}".', f"Presets: {', '.join(presets)}."
             )
         chosen = {key: value for key, value in changes.items() if value is not None}
         return cls.from_json({**presets[name], **chosen})
@@ -97,13 +101,13 @@ class Config:
         return asdict(self)
 
 
-def _checked(owner: str, value: Any, one: Any) -> Any:
+def _checked(value: Any, one: Any) -> Any:
     """The value of a setting in the type of its default; ConfigError when it cannot be used."""
-    expected, allowed, name = type(one.default), one.metadata, f"{owner}.{one.name}"
+    expected, allowed, name = type(one.default), one.metadata, one.name
     value = _as_number(value, expected)
     if not isinstance(value, expected) or isinstance(value, bool) != (expected is bool):
         raise ConfigError(
-            f"{name} must be {expected.__name__}, found {value!r}.", one.metadata["help"]
+            f"{name} must be {KINDS_OF_VALUE[expected]}, found {value!r}.", allowed["help"]
         )
     if allowed["choices"] and value not in allowed["choices"]:
         raise ConfigError(
@@ -234,6 +238,8 @@ class TrainingConfig(Config):
 class Phase1Config(TrainingConfig):
     """Phase 1: what trains the dual prompts and the image side that detect wrong labels."""
 
+    title = "Phase 1"
+
     recipe: str = setting(
         "synthetic",
         "The paper's recipe for synthetic or for real label noise: the latter warms up with "
@@ -294,6 +300,8 @@ class Phase1Config(TrainingConfig):
 @dataclass(frozen=True, kw_only=True)
 class Phase2Config(TrainingConfig):
     """Phase 2: what fine-tunes a classifier with a linear head on the curated set."""
+
+    title = "Phase 2"
 
     model: str = setting(
         "ViT-B-16",
@@ -407,6 +415,7 @@ PRESETS: Mapping[type[Config], Mapping[str, Mapping[str, Any]]] = {
     },
     Phase2Config: {
         "paper": {},
+        "paper-real-noise": {"epochs": 5},
         "linear-probe": {"image_side": "none", "learning_rate": 0.1},
         "adapter": {"image_side": "vpt-deep", "head": "text", "learning_rate": 0.03},
         # The other backbones of the paper, with the weights and the optimisers of its reference.

@@ -32,6 +32,10 @@ class RunError(DeftError):
     """A run cannot start, was stopped, or its folder is not complete."""
 
 
+class DiskFullError(DeftError):
+    """There is no room for what was to be written: it is not done, and may be asked for again."""
+
+
 class ExportError(DeftError):
     """The export cannot be written where, or as, it was asked."""
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from deft_core.errors import DeftError, RunError
+from deft_core.full_disk import fullness
 from deft_core.run_folder import RunFolder
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
 LEAST_FREE_BYTES = 1_000_000
 SMALLER = "Choose a smaller batch size or a smaller model, or close what else uses the memory."
 
@@ -19,7 +18,7 @@ def explained(error: BaseException, folder: RunFolder) -> DeftError | None:
     """What the user can do about an error that ended a run; None if it is a bug."""
     if isinstance(error, DeftError):
         return error
-    if isinstance(error, OSError) and error.errno in FULL:
+    if fullness(error):
         return _disk_full(folder)
     if not folder.path.exists():
         return RunError(f"{folder.path} was deleted while it was worked on.", "Start a new run.")

@@ -51,7 +51,7 @@ def run(folder: RunFolder) -> Iterator[Progress]:
 
     A folder with a checkpoint goes on from there, to the same scores.
     """
-    started = time.monotonic()
+    started = time.monotonic() - folder.seconds_worked()
     task = folder.config()
     settings = Phase1Config.from_json(task["settings"])
     samples = _training_first(folder.samples())

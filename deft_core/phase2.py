@@ -51,7 +51,7 @@ def run(folder: RunFolder) -> Iterator[Progress]:
 
     A folder with a checkpoint goes on from there, to the same results.
     """
-    started = time.monotonic()
+    started = time.monotonic() - folder.seconds_worked()
     task = folder.config()
     settings = Phase2Config.from_json(task["settings"])
     samples = folder.samples()

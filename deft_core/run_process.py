@@ -8,15 +8,18 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import psutil
 
 from deft_core.errors import DeftError, RunError
 from deft_core.failures import explained
-from deft_core.run_folder import Progress, RunFolder
+from deft_core.run_folder import WAITING, Progress, RunFolder
 
 ERROR_OF_ASSISTANT = "error.json"
 
@@ -28,7 +31,11 @@ class RunCancelled(Exception):  # noqa: N818 - it went as asked.
 
 
 def execute(
-    folder: RunFolder, stage: Stage, *, on_progress: Callable[[Progress], None] | None = None
+    folder: RunFolder,
+    stage: Stage,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Work through a stage in this process; the folder's status says how it ended.
 
@@ -49,14 +56,9 @@ def execute(
     with _terminations() as is_told_to_stop:
         folder.set_status("running")
         try:
-            last = Progress(stage="starting")
-            folder.add_progress(last)
-            with closing(stage(folder)) as reports:
+            with _Record(folder, clock=clock) as record, closing(stage(folder)) as reports:
                 for progress in reports:
-                    # One that waits says the same for hours.
-                    if progress != last:
-                        folder.add_progress(progress)
-                    last = progress
+                    record.add(progress)
                     if on_progress:
                         on_progress(progress)
                     if is_told_to_stop():
@@ -80,6 +82,43 @@ def execute(
                 raise
             raise known from error
         folder.set_status("done")
+
+
+class _Record:
+    """Writes the reports of a run down, each with the seconds that were worked on it until then."""
+
+    def __init__(self, folder: RunFolder, *, clock: Callable[[], float]) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._seconds = folder.seconds_worked()
+        self._last = Progress(stage="starting")
+        self._moment = clock()
+        self._write()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._count()
+        # As in `_leave`: what the disk refuses costs the last seconds.
+        with suppress(OSError):
+            self._write()
+
+    def add(self, progress: Progress) -> None:
+        self._count()
+        # One that waits says the same for hours.
+        if progress != self._last:
+            self._last = progress
+            self._write()
+
+    def _count(self) -> None:
+        now = self._clock()
+        if self._last.stage != WAITING:
+            self._seconds += now - self._moment
+        self._moment = now
+
+    def _write(self) -> None:
+        self._folder.add_progress(replace(self._last, seconds=self._seconds))
 
 
 def _leave(folder: RunFolder, state: str, *, error: str = "", hint: str = "") -> None:

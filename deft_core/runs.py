@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from deft_core import selection
 from deft_core.config import Config, Phase1Config, Phase2Config
-from deft_core.errors import DeftError, RunError
+from deft_core.errors import DeftError, DiskFullError, RunError
 from deft_core.failures import explaining
 from deft_core.run_folder import UNFINISHED, Progress, RunFolder
 from deft_core.run_process import find_process
@@ -36,6 +36,8 @@ from deft_core.store import Store, utc_now
 CONFIGS: Mapping[str, type[Config]] = {"phase1": Phase1Config, "phase2": Phase2Config}
 RESUMABLE = ("crashed", "cancelled", "failed")
 RUN_ID = re.compile(r"phase[12]-[0-9]+")
+NEWEST = "newest.txt"
+"""Beside the runs: the id of the one that was started last."""
 PROGRAM = (sys.executable, "-m", "deft_core")
 POLL_SECONDS = 0.5
 SECONDS_TO_APPEAR = 0.01
@@ -56,11 +58,13 @@ class Runs:
     def start(self, kind: str, settings: Config) -> str:
         """The id of a new run, which works in a process of its own from now on."""
         if kind not in CONFIGS or not isinstance(settings, CONFIGS[kind]):
-            raise RunError(f'There is no "{kind}" run with {type(settings).__name__}.')
+            raise RunError(f'There is no "{kind}" run with settings of {settings.title}.')
         with self._lock:
             self._path.mkdir(parents=True, exist_ok=True)
             folder = self._prepare(f"{kind}-{self._next_number():03d}", kind, settings=settings)
-            self._spawn(folder, kind=kind)
+            with explaining(folder):
+                (self._path / NEWEST).write_text(folder.run_id, encoding="ascii")
+                self._spawn(folder, kind=kind)
         return folder.run_id
 
     def seconds_before(self, kind: str, settings: Config) -> tuple[str, float] | None:
@@ -183,7 +187,8 @@ class Runs:
     def import_finished(self) -> tuple[str, ...]:
         """The runs whose results the store has taken in just now, each in one transaction.
 
-        A run with results that cannot be used has failed, and says why.
+        A run with results that cannot be used has failed, and says why. Those for which the disk
+        has no room are left for the next time: DiskFullError.
         """
         imported = []
         with self._lock:
@@ -193,6 +198,8 @@ class Runs:
                     continue
                 try:
                     self._import(folder)
+                except DiskFullError:
+                    raise
                 except DeftError as error:
                     folder.set_status("failed", error=error.message, hint=error.hint)
                 else:
@@ -271,6 +278,8 @@ class Runs:
     def _next_number(self) -> int:
         taken = [path.name for path in self._path.iterdir() if RUN_ID.fullmatch(path.name)]
         taken += [run.run_id for run in self._store.runs()]
+        # The newest may be gone; a page that still shows it must never mean another one.
+        taken += filter(RUN_ID.fullmatch, [RunFolder(self._path).tail(NEWEST).decode("latin-1")])
         return max(map(_run_number, taken), default=0) + 1
 
     # --- watching

@@ -26,6 +26,8 @@ from deft_core.run_folder import Progress, RunFolder
 from deft_core.squares import open_squares
 
 REPORT_EVERY_SECONDS = 0.5
+FIRST_SCALE = 65536.0
+"""What torch multiplies the loss with at first in fp16."""
 NO_IMAGES = "None of the training images can be read."
 WHERE_IS_IT = "Is the folder of the data set still where it was ingested from?"
 MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -131,6 +133,11 @@ class Engine:
         """Where the loss scaling of fp16 stands; empty in other precisions."""
         scaler = self._accelerator.scaler
         return scaler.state_dict() if scaler else {}
+
+    def restart_scale(self) -> None:
+        """Let a training know nothing of the scale that the one before it came to."""
+        if self._accelerator.scaler:
+            self.restore_scale({**self.scale_state(), "scale": FIRST_SCALE, "_growth_tracker": 0})
 
     def restore_scale(self, state: dict[str, Any]) -> None:
         if self._accelerator.scaler:
@@ -357,6 +364,7 @@ class Training:
         self._stage_of = stage_of
         self._meter = meter
         self._parameters = [one for one in module.parameters() if one.requires_grad]
+        engine.restart_scale()
         self._optimiser = engine.prepare(
             _optimiser(self._parameters, settings=settings, device=engine.device)
         )

@@ -102,6 +102,8 @@ class Plan:
                 validation_rows=np.flatnonzero(validated & held_out),
                 labels=np.where(in_validation, final, labels),
             )
+            # Differs from DeFT: the reference draws its batches from all samples and takes the mean
+            # over those of each batch that are in the set.
             _check(one, settings)
             sets.append(one)
         return cls(

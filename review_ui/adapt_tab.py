@@ -6,10 +6,11 @@ from typing import Any
 
 import gradio as gr
 
+from deft_core.errors import RunError
 from deft_core.workspace import Workspace
 from review_ui.evaluation_report import EvaluationReport, report_view
 from review_ui.run_panel import RunPanel
-from review_ui.widgets import counted, notice, shown
+from review_ui.widgets import counted, notice, problem, shown
 
 
 class AdaptTab:
@@ -49,15 +50,22 @@ class AdaptTab:
         run = self._panel.latest()
         dataset = self._workspace.dataset
         report = report_view(run.report if run else None, dataset.class_names if dataset else ())
-        notes = filter(None, (self._missing(), self._outdated()))
-        return [*panel, shown("\n\n".join(notes)), *report]
+        return [*panel, shown(self.advice()), *report]
+
+    def advice(self) -> str:
+        """What is to be done before the next run or makes the last one out of date; empty if
+        nothing."""
+        return "\n\n".join(filter(None, (self._missing(), self._outdated())))
 
     def _outdated(self) -> str:
-        """What the last run has not seen; empty if nothing."""
+        """What the last run has not seen, or why that cannot be told; empty if nothing."""
         run = self._panel.latest()
         if run is None or run.state != "done":
             return ""
-        n = self._workspace.runs.n_outdated(run.run_id)
+        try:
+            n = self._workspace.runs.n_outdated(run.run_id)
+        except RunError as error:
+            return problem(error.message, hint=error.hint)
         changed = f"{counted(n, 'image')} of the curated set changed since {run.run_id}"
         return f"{changed}: start again to use what you have decided." if n else ""
 
@@ -84,6 +92,7 @@ class AdaptTab:
         if test.n_decided or not test.n_flagged:
             return ""
         return (
-            f"Nobody has reviewed the test labels, of which {test.n_flagged:,} are flagged: review "
-            "them first, under Filter, test images, or the accuracy is measured on doubtful labels."
+            f"Nobody has reviewed the test labels, with {counted(test.n_flagged, 'suspect')} "
+            "among them: review them first, under Filter, test images, or the accuracy is measured "
+            "on doubtful labels."
         )

@@ -265,6 +265,19 @@ def test_the_trace_is_the_gap_and_the_margin_of_each_sample(
     np.testing.assert_allclose(trace, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_similarities_are_not_rounded_in_mixed_precision(model: clip.Clip, images: Tensor) -> None:
+    detector = build(model, configure())
+    with torch.no_grad():
+        features, text = model.encode_image(images), detector.text_features()
+        exact = detector.compare(features, text)
+
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = detector.compare(features, text)
+
+    torch.testing.assert_close(mixed.pos, exact.pos, rtol=0, atol=0)
+    torch.testing.assert_close(mixed.neg, exact.neg, rtol=0, atol=0)
+
+
 # --- the published training step, sample by sample: full-length texts, two text passes
 
 

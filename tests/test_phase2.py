@@ -22,7 +22,7 @@ from deft_core import checkpoint, phase2, training
 from deft_core.classifier import Classifier
 from deft_core.config import Phase2Config
 from deft_core.errors import ConfigError, RunError
-from deft_core.run_folder import RunFolder
+from deft_core.run_folder import Progress, RunFolder
 from deft_core.training_sets import Plan, TrainingSet
 from tests.tiny_clip import write_tiny_clip
 
@@ -445,11 +445,13 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_results(
 
     stop_at(cut, stage="training on the given labels", epoch=2)
     stop_at(cut, stage="training on the curated set", epoch=3)
+    cut.add_progress(Progress(stage="training", seconds=3600.0))
     reports = list(phase2.run(cut))
 
     assert_same_results(cut, whole)
     trained = {(one.stage, one.epoch) for one in reports if one.epoch}
     assert trained == {("training on the curated set", 3)}
+    assert cut.read_json("report.json")["seconds"] > 3600
     assert reports[-1].fraction == 1
 
 

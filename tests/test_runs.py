@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from deft_core.errors import RunError
 from deft_core.review import Review
 from deft_core.run_folder import Progress, RunFolder, writing_whole
 from deft_core.run_process import assist, execute
+from deft_core.run_view import view_of
 from deft_core.runs import Runs
 from deft_core.selection import undecided
 from deft_core.store import Store
@@ -276,6 +277,39 @@ def test_a_second_run_waits_for_the_first_and_starts_by_itself(runs: Runs) -> No
     assert runs.wait(second).state == "done"
 
 
+def test_runs_get_the_device_in_the_order_in_which_they_were_started(
+    runs: Runs, tmp_path: Path
+) -> None:
+    first = start(runs, "endless")
+    wait_for_stage(runs, first, stage="endless")
+    later = []
+    for _ in range(4):
+        later.append(start(runs, "good"))
+        wait_for_stage(runs, later[-1], stage="waiting")
+    notes = [RunFolder(tmp_path / run_id).latest_progress() for run_id in later]
+    assert [note and note.note.partition("auto. ")[2] for note in notes] == [
+        "",
+        "One more run waits before this one.",
+        "2 more runs wait before this one.",
+        "3 more runs wait before this one.",
+    ]
+
+    # Neither a run that is killed while it waits nor one that is cancelled holds the others up.
+    os.kill(RunFolder(tmp_path / later[0]).read_json("proc.json")["pid"], signal.SIGKILL)
+    runs.cancel(later[2])
+    runs.cancel(first)
+    states = [runs.wait(run_id).state for run_id in later]
+
+    assert states == ["crashed", "done", "cancelled", "done"]
+    began = [
+        json.loads(line)["time"]
+        for run_id in (later[1], later[3])
+        for line in (tmp_path / run_id / "progress.jsonl").read_text().splitlines()
+        if json.loads(line)["stage"] == "loading"
+    ]
+    assert began == sorted(began)
+
+
 def test_a_run_of_another_workspace_is_waited_for_by_its_name(
     runs: Runs, store: Store, tmp_path: Path
 ) -> None:
@@ -356,8 +390,8 @@ def test_a_run_whose_folder_is_deleted_ends_and_stops_nothing(runs: Runs, tmp_pa
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
-        ({"settings": {"epochs": "many"}}, "Phase1Config.epochs must be int, found 'many'"),
-        ({"settings": {"speed": 1}}, 'Phase1Config has no setting "speed"'),
+        ({"settings": {"epochs": "many"}}, "epochs must be a whole number, found 'many'"),
+        ({"settings": {"speed": 1}}, 'Phase 1 has no setting "speed"'),
     ],
 )
 def test_settings_edited_by_hand_to_nonsense_fail_the_run(
@@ -389,10 +423,24 @@ def test_delete__keeps_scores_and_decisions(runs: Runs, store: Store, tmp_path: 
     runs.delete(run_id)
 
     assert runs.list() == ()
-    assert [path.name for path in tmp_path.iterdir()] == []
+    assert [path.name for path in tmp_path.iterdir()] == ["newest.txt"]
     assert store.log.current() == before
     assert [one.sample_id for one in Review(store).queue().samples] == [1, 2]
     assert start(runs, "good") == "phase1-002"
+
+
+def test_delete__the_number_of_a_run_without_results_is_not_given_again(
+    runs: Runs, tmp_path: Path
+) -> None:
+    runs.wait(start(runs, "good"))
+    runs.wait(start(runs, "user error"))
+
+    runs.delete("phase1-002")
+
+    assert start(runs, "good") == "phase1-003"
+    runs.wait("phase1-003")
+    (tmp_path / "newest.txt").write_bytes(b"\xff")
+    assert start(runs, "good") == "phase1-004"
 
 
 def test_delete__not_a_run_at_work(runs: Runs) -> None:
@@ -413,11 +461,11 @@ def test_delete__not_a_run_at_work(runs: Runs) -> None:
     ("name", "content", "problem"),
     [
         ("config.json", b"{", "config.json is damaged: Expecting property name"),
-        ("config.json", b"{}", "config.json is damaged: kind must be str, found None"),
-        ("config.json", b"[1]", "config.json is damaged: expected a JSON object, found list"),
+        ("config.json", b"{}", "config.json is damaged: kind must be a text, found nothing"),
+        ("config.json", b"[1]", "config.json is damaged: expected a JSON object, found a list"),
         ("config.json", None, "has no config.json"),
         ("status.json", b"{", "status.json is damaged"),
-        ("status.json", b"{}", "status.json is damaged: state must be str, found None"),
+        ("status.json", b"{}", "status.json is damaged: state must be a text, found nothing"),
         ("status.json", b"\xff", "status.json is damaged"),
         ("report.json", b"{", "report.json is damaged"),
     ],
@@ -624,6 +672,31 @@ def test_writing_whole__two_writers_do_not_share_a_temporary_file(tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+def test_seconds__are_those_of_all_parts_without_waiting(tmp_path: Path, store: Store) -> None:
+    """The clock goes on by a second whenever a report comes, and at the end."""
+    folder = worked_through(tmp_path / "phase1-001", store=store)
+    (folder.path / "progress.jsonl").unlink()
+    folder.set_status("queued")
+
+    def stage(_folder: RunFolder) -> Generator[Progress, None, None]:
+        yield Progress(stage="waiting", note="phase1-000 works on cpu.")
+        yield Progress(stage="waiting", note="phase1-000 works on cpu.")
+        yield Progress(stage="training", fraction=0.5, loss=1.0)
+        if len(parts) > 1:
+            parts.pop()
+            raise RunError("Not yet.")
+
+    parts = ["first", "second"]
+    with pytest.raises(RunError, match="Not yet"):
+        execute(folder, stage, clock=count().__next__)
+    assert folder.seconds_worked() == 2
+    execute(folder, stage, clock=count().__next__)
+
+    assert folder.seconds_worked() == 4
+    assert view_of(folder, state="failed").seconds == 4
+    assert [one.loss for one in folder.losses()] == [1.0]
+
+
 # --- what is refused
 
 
@@ -708,7 +781,7 @@ def test_start__phase2_needs_scores(runs: Runs, tmp_path: Path) -> None:
 
 
 def test_start__settings_of_another_kind(runs: Runs) -> None:
-    with pytest.raises(RunError, match='no "phase2" run with Phase1Config'):
+    with pytest.raises(RunError, match='no "phase2" run with settings of Phase 1'):
         runs.start("phase2", Phase1Config())
     with pytest.raises(RunError, match='no "phase3" run'):
         runs.start("phase3", Phase1Config())

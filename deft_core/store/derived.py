@@ -10,9 +10,10 @@ live decision.
 for each sample; `queue` has one row for
 each sample that the current run scored, with all that filters and sorts ask for: `is_clean` is
 whether the run believed the label, which says nothing about an undecided sample that it knew by
-another one; `is_new` is whether the previous run believed what this one flags, `agreed_label` the class that this run and
-the latest classifier agree on, `is_earlier` whether the decision is of an earlier round. They are
-kept in the transaction that appends to the log, and can be made anew at any time.
+another one; `is_new` is whether the previous run believed what this one flags, `agreed_label` the
+class that this run and the latest classifier agree on, `is_earlier` whether the decision is of an
+earlier round. They are kept in the transaction that appends to the log, and can be made anew at any
+time.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Desk {
     this.messages = new Messages(root, this.part);
     this.ledger = new Ledger({
       server: this.server,
-      onSaved: (state, n) => showSaved(this.part, state, n),
+      onSaved: (...saved) => showSaved(this.part, ...saved),
       onProgress: () => this.showProgress(),
       onConfirmed: (items) => this.onConfirmed(items),
       onStale: (ids) => this.refresh(ids),
