@@ -97,8 +97,8 @@ def write_csv(
     """A row for each sample, decided or not, with labels by name and the decision's provenance.
 
     `final_label` is the reviewed label, or the given one of an undecided sample; it is empty for
-    both, exclude and unsure. For both, `other_label` is right beside the given one, the label that
-    was suggested when it was decided. `in_curated_set` says whether phase 2 trains on it.
+    both, exclude and unsure. For both, `other_label` is right beside the given one.
+    `in_curated_set` says whether phase 2 trains on it.
     """
     dataset = _dataset(store)
     _refuse_inside_source(to, dataset=dataset)

@@ -22,7 +22,7 @@ class QueuedSample:
     `top_labels` are the most similar classes beside the given label, or beside the reviewed one
     where that asks for a second look, each with both similarities.
 
-    The clean probability and the similarities are those of `scored_label`, with which the run knew
+    The clean probability and the similarities are those of `scored_label`, with which `run` knew
     the sample. `changes` says in sentences what is new since the last round. While he is to decide
     it blind, the verdict, its label and reviewer and the note are None.
     """
@@ -30,6 +30,7 @@ class QueuedSample:
     sample_id: int
     file_name: str
     version: str
+    run: str
     split: str
     given_label: int
     scored_label: int

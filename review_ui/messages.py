@@ -112,13 +112,14 @@ class Item(Message):
 
 
 class Decide(Item):
-    """One verdict as the desk sends it."""
+    """One verdict as the desk sends it; `run` scored what it was about."""
 
     type: Literal["decide"]
     group: Name
     sample_id: Number
     verdict: Name
     label: Number | None = None
+    run: Name | None = None
 
 
 class NoteMessage(Item):
@@ -155,7 +156,8 @@ class Batch(Message):
 
 
 class Apply(Message):
-    """One verdict for all that match a filter, which the reviewer was told are `n`."""
+    """One verdict for all that match a filter, which the reviewer was told are `n`; `run` scored
+    what he saw."""
 
     store: Name
     uid: Annotated[str, Field(min_length=1, max_length=LONGEST_UID_OF_MANY)]
@@ -163,6 +165,7 @@ class Apply(Message):
     verdict: Name
     label: Number | None = None
     n: Number
+    run: Name | None = None
 
 
 class Release(Message):

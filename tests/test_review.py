@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ def test_queue__flagged_and_undecided_most_suspect_first(review: Review) -> None
         sample_id=2,
         file_name="class 2/2.jpg",
         version="0" * 12,
+        run="phase1-001",
         split="train",
         given_label=2,
         scored_label=2,
@@ -219,6 +221,8 @@ def test_decide__every_verdict(review: Review) -> None:
         (one(0, "relabel", 3), "Relabel needs a label from 0 to 2, found 3"),
         (one(0, "relabel", -1), "Relabel needs a label from 0 to 2, found -1"),
         (one(0, "keep", 1), "Verdict keep takes no label, found 1"),
+        (one(0, "both", 3), "Both needs a label from 0 to 2, found 3"),
+        (replace(one(0), run="phase1-007"), 'There is no run "phase1-007"'),
         (one(2**31), "No sample with id 2147483648"),
         (one(10**60), "No sample with id 1000"),
         (one(0, uid="x" * 201), "The uid must have 1 to 200 printable characters"),
@@ -330,6 +334,25 @@ def test_decisions_stay_when_a_new_round_is_scored(store: Store, review: Review)
     assert [event.round for event in review.history(1).events] == [2]
 
 
+def test_decide__is_about_the_run_that_was_shown(store: Store, review: Review) -> None:
+    """Also when it arrives after another run, which suggests another class, came in."""
+    shown = review.sample(0)
+    add_scores(store, [0.5, 0.75, 0.125, 0.5], predicted=[2, 1, 0, 0], run_id="p2", round=2)
+
+    review.decide([replace(one(0, "both"), run=shown.run)])
+    review.decide([replace(one(2, "both", 1), run="p2"), one(3, "both")])
+
+    (event,) = review.history(0).events
+    assert (shown.run, shown.suggested_label) == ("phase1-001", 1)
+    assert (event.round, event.run_id) == (1, "phase1-001")
+    (logged,) = store.log.history(0).to_pylist()
+    assert logged["shown"] == '{"p_clean":0.25,"suggested_label":1}'
+    assert [event.run_id for event in review.history(3).events] == ["p2"]
+    assert store.samples()["other_label"].to_pylist() == [1, None, 1, None, None]
+    with pytest.raises(StoreError, match="A new run has scored the images since"):
+        review.decide_matching(Filter(), uid="b", verdict="keep", n_expected=0, run=shown.run)
+
+
 # --- orders, counts and cells
 
 
@@ -436,6 +459,9 @@ def test_decide_matching__is_one_step_and_only_for_as_many_as_were_shown(review:
 def test_decide_matching__gives_each_its_suggestion(review: Review) -> None:
     with pytest.raises(StoreError, match="Only samples with a suggestion"):
         review.decide_matching(Filter(), uid="b", verdict="suggested", n_expected=3)
+
+    with pytest.raises(StoreError, match="Only samples with a suggestion"):
+        review.decide_matching(Filter(), uid="b", verdict="both", n_expected=3)
 
     wanted = Filter(has_suggestion=True)
     assert review.decide_matching(wanted, uid="b", verdict="suggested", n_expected=2) == 2

@@ -229,13 +229,13 @@ class Store:
     def samples(self) -> pa.Table:
         """Every sample with what is known about it: columns of `samples`, of the current scores
         and of the current decision, and the note; null where there is no score, no decision or no
-        note. `other_label` of a sample with two right labels is the one that was suggested when it
-        was decided."""
+        note. `other_label` of a sample with two right labels is the one that the decision names or,
+        where it names none, the one that was suggested then."""
         return self._database.table(
             """
             select s.*, q.p_clean, q.is_clean, q.suggested_label,
                 d.verdict, d.reviewed_label, d.reviewer, d.decided_at, d.round,
-                (b.shown->>'suggested_label')::integer as other_label, n.note
+                coalesce(b.label, (b.shown->>'suggested_label')::integer) as other_label, n.note
             from samples s
             left join queue q using (sample_id)
             left join current_decisions d using (sample_id)

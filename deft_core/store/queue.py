@@ -198,8 +198,8 @@ class Queue:
         ids = "(select unnest($ids::integer[]))"
         return self._database.table(
             f"""
-            select q.sample_id, s.file_name, s.sha256, s.given_label,
-                q.split, q.suggested_label, q.p_clean, q.is_clean, c.pos_sim, c.neg_sim, q.margin,
+            select (select run_id from current_run) as run, q.sample_id, s.file_name, s.sha256,
+                s.given_label, q.split, q.suggested_label, q.p_clean, q.is_clean, c.pos_sim, c.neg_sim, q.margin,
                 case when q.is_blind then q.given_label
                     else coalesce(c.scored_label, q.given_label) end as scored_label,
                 c.top_labels, c.top_pos_sims, c.top_neg_sims,
