@@ -29,6 +29,7 @@ _EVENT_SCHEMA = pa.schema(
         ("label", pa.int32()),
         ("note", pa.string()),
         ("run_id", pa.string()),
+        ("seen", pa.int64()),
     ]
 )
 
@@ -38,7 +39,7 @@ class Decision:
     """One verdict. `uid` is made by the client and unique; decisions of one `group` are undone
     together; `label` is the right class for relabel, and for both the one that is right beside the
     given one, if it is known. `run` is the run whose scores the reviewer saw, the current one if
-    it is None."""
+    it is None; `seen` is the `QueuedSample.seen` that he knew."""
 
     uid: str
     group: str
@@ -46,6 +47,7 @@ class Decision:
     verdict: str
     label: int | None = None
     run: str | None = None
+    seen: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,8 @@ class QueuedSample:
 
     The clean probability and the similarities are those of `scored_label`, with which `run` knew
     the sample. `changes` says in sentences what is new since the last round. While he is to decide
-    it blind, the verdict, its label and reviewer and the note are None.
+    it blind, the verdict, its label and reviewer and the note are None. `seen` is the place in the
+    log of the decision that is shown, which a new one names as what its reviewer knew.
     """
 
     sample_id: int
@@ -46,6 +47,7 @@ class QueuedSample:
     verdict: str | None
     reviewed_label: int | None
     reviewer: str | None
+    seen: int | None
     note: str | None
     is_disputed: bool
     is_double: bool

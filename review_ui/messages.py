@@ -112,7 +112,8 @@ class Item(Message):
 
 
 class Decide(Item):
-    """One verdict as the desk sends it; `run` scored what it was about."""
+    """One verdict as the desk sends it; `run` scored what it was about, `seen` is the decision
+    that was shown."""
 
     type: Literal["decide"]
     group: Name
@@ -120,6 +121,7 @@ class Decide(Item):
     verdict: Name
     label: Number | None = None
     run: Name | None = None
+    seen: Annotated[int, Field(ge=0, lt=2**53)] | None = None
 
 
 class NoteMessage(Item):

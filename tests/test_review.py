@@ -75,6 +75,7 @@ def test_queue__flagged_and_undecided_most_suspect_first(review: Review) -> None
         verdict=None,
         reviewed_label=None,
         reviewer=None,
+        seen=None,
         note=None,
         is_disputed=False,
         is_double=False,
@@ -659,7 +660,8 @@ def test_double_review__a_disagreement_counts_for_nothing_until_it_is_settled(
     review.undo(uid="u", group="b0", reviewer="bob")
     assert review.sample(0, reviewer="ann").verdict == "keep"
     review.redo(uid="r", reviewer="bob")
-    review.decide([one(0, "relabel", 1, uid="settled")], reviewer="cy")
+    settled = one(0, "relabel", 1, uid="settled")
+    review.decide([replace(settled, seen=review.sample(0).seen)], reviewer="cy")
     assert review.sample(0).reviewed_label == 1
     assert review.progress().n_disputed == 0
 
@@ -670,11 +672,63 @@ def test_double_review__relabel_to_the_given_label_agrees_with_keep(review: Revi
     assert not review.sample(0).is_disputed
 
 
+@pytest.mark.parametrize("first", ["ann", "bob"])
+def test_double_review__who_corrects_himself_unseen_stays_blind(review: Review, first: str) -> None:
+    """The slip of either reviewer: none of them was shown the other's decision."""
+    double_review(review)
+    review.decide([one(0, "relabel", 1, uid="b0")], reviewer="bob")
+
+    review.decide([one(0, "relabel", 2, uid="corrected")], reviewer=first)
+
+    assert review.sample(0).is_disputed
+    (pair,) = review.agreement().pairs
+    assert (pair.n, pair.n_agree) == (1, 0)
+
+    review.decide([one(0, "relabel", 1, uid="again")], reviewer=first)
+    is_alike = first == "ann"
+    assert review.sample(0).is_disputed is not is_alike
+    assert review.agreement().pairs[0].n_agree == int(is_alike)
+
+    settled = one(0, "exclude", uid="settled")
+    knowing = replace(settled, seen=review.sample(0, reviewer=first).seen)
+    review.decide([knowing], reviewer=first)
+    review.decide([replace(knowing, uid="s2", verdict="keep")], reviewer=first)
+    assert (review.sample(0).verdict, review.sample(0).is_disputed) == ("keep", False)
+    assert review.agreement().pairs[0].n_agree == int(is_alike)
+
+
+def test_double_review__many_at_once_are_blind_where_nothing_was_shown(review: Review) -> None:
+    double_review(review)
+    review.decide([one(0, "relabel", 1, uid="b0")], reviewer="bob")
+    every = Filter(name="all", sample_ids=(0, 1))
+
+    review.decide_matching(every, uid="all", verdict="unsure", n_expected=2, reviewer="bob")
+
+    assert [review.sample(i).is_disputed for i in (0, 1)] == [False, True]
+
+
+def test_double_review__none_where_the_scores_would_tell_the_first_decision(
+    store: Store, review: Review
+) -> None:
+    double_review(review)
+    review.decide([one(3, "relabel", 2)], reviewer="ann")
+
+    add_scores(store, [0.9, 0.9, 0.2, 0.9], run_id="p2", round=2)
+
+    assert [review.sample(i, reviewer="bob").is_double for i in range(4)] == [True] * 3 + [False]
+    told = review.sample(3, reviewer="bob")
+    assert (told.scored_label, told.verdict, told.reviewer) == (2, "relabel", "ann")
+    knowing = replace(one(3, "keep"), seen=told.seen)
+    review.decide([knowing], reviewer="bob")
+    assert (review.sample(3).verdict, review.sample(3).is_disputed) == ("keep", False)
+
+
 def test_agreement__counts_what_was_decided_blind_and_nothing_else(review: Review) -> None:
     double_review(review)
     blind = [one(0, uid="x"), one(1, "exclude", uid="y"), one(2, "exclude", uid="z")]
     review.decide(blind, reviewer="bob")
-    review.decide([one(1, "exclude", uid="settled")], reviewer="ann")
+    settled = one(1, "exclude", uid="settled")
+    review.decide([replace(settled, seen=review.sample(1).seen)], reviewer="ann")
 
     agreement = review.agreement()
 

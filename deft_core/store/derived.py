@@ -2,9 +2,9 @@
 
 A decision or note is live unless an undo of its reviewer for its group came after it and has not
 been taken back by a redo. Of the live decisions on a sample the last one counts, with one
-exception: a blind second decision that differs from the first one leaves the sample disputed,
-"unsure" until somebody decides who knows both. Every reviewer has one opinion on a sample, his last
-live decision.
+exception: a decision of somebody who was not shown what another one decided, blind therefore, and
+that differs from it leaves the sample disputed, "unsure" until somebody decides who knows both.
+Every reviewer has one opinion on a sample, his last live decision.
 
 `ended_groups` holds the undos that count; `current_decisions` and `current_notes` hold what counts
 for each sample; `queue` has one row for
@@ -25,12 +25,13 @@ import pyarrow as pa
 
 from deft_core.store.schema import Connection
 
-VERSION = 6
+VERSION = 7
 """Of the form of the derived tables; a file with another one gets them made anew."""
 NOTHING = ""
 """What an undo or a redo names that found nothing; no event has this group or uid."""
 N_DRAWS = 1_000_000
-"""A sample's draw is below `share * N_DRAWS` iff it is chosen for double review."""
+"""A sample's draw is below `share * N_DRAWS` iff it is chosen for double review. It has none where
+the run knew it by another label than the given one: the scores would tell the first decision."""
 
 _ENDED_GROUPS = f"""
 select undo_of as grp, reviewer, max(seq) as ended_at
@@ -60,6 +61,8 @@ with opinions as (
     select *,
         count(*) over (partition by sample_id) as n_reviewers,
         row_number() over by_age = 1 as is_last,
+        lead(seq) over by_age as other_seq,
+        lead(reviewer) over by_age as other_reviewer,
         coalesce(
             is_blind and lead(coalesce(reviewed_label::varchar, verdict)) over by_age
                 <> coalesce(reviewed_label::varchar, verdict),
@@ -72,7 +75,7 @@ select sample_id, seq,
     case when is_contrary then 'unsure' else verdict end as verdict,
     case when not is_contrary then reviewed_label end as reviewed_label,
     reviewer, decided_at, round, run_id, n_reviewers::integer as n_reviewers,
-    is_contrary as is_disputed,
+    other_seq, other_reviewer, is_contrary as is_disputed,
     not is_contrary and coalesce(reviewed_label <> given_label, false) as is_relabelled
 from ranked where is_last
 """
@@ -98,11 +101,12 @@ select c.sample_id, c.split, c.position, c.p_clean, {_IS_CLEAN.format(c="c")} as
     c.is_believed, c.given_label, c.scored_label, c.suggested_label,
     coalesce(c.margin, c.pos_sim - c.predicted_pos_sim) as margin,
     lower(c.file_name) as folded_name,
-    (md5_number_lower(c.sha256) % {N_DRAWS})::integer as draw,
+    case when c.scored_label = c.given_label
+        then (md5_number_lower(c.sha256) % {N_DRAWS})::integer end as draw,
     coalesce(v.is_clean and not c.is_believed, false) as is_new,
     case when p.is_sure and p.predicted_label = c.predicted_label then c.predicted_label end
         as agreed_label,
-    d.verdict, d.reviewed_label, d.reviewer, d.n_reviewers,
+    d.verdict, d.reviewed_label, d.reviewer, d.n_reviewers, d.seq, d.other_seq,
     coalesce(d.is_disputed, false) as is_disputed,
     coalesce(d.round < (select round from current_run), false) as is_earlier
 from scored c
@@ -149,7 +153,8 @@ def refresh(connection: Connection, *, has_notes: bool = True) -> None:
         f"""
         update queue set is_clean = {_IS_CLEAN.format(c="queue")},
             verdict = d.verdict, reviewed_label = d.reviewed_label,
-            reviewer = d.reviewer, n_reviewers = d.n_reviewers,
+            reviewer = d.reviewer, n_reviewers = d.n_reviewers, seq = d.seq,
+            other_seq = d.other_seq,
             is_disputed = coalesce(d.is_disputed, false),
             is_earlier = coalesce(d.round < (select round from current_run), false)
         from touched left join current_decisions d using (sample_id)

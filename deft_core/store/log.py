@@ -34,7 +34,9 @@ _APPEND = """
 insert into decisions by name
 select i.seq, i.uid, i.grp, i.sample_id, i.verdict, i.label, i.note,
     i.verdict is not null and coalesce(
-        q.draw < $n_chosen and q.n_reviewers = 1 and q.reviewer <> i.reviewer, false
+        q.draw < $n_chosen
+            and if(q.reviewer <> i.reviewer, q.seq, q.other_seq) > coalesce(i.seen, 0),
+        false
     ) as is_blind,
     i.reviewer, i.decided_at,
     coalesce(run.round, 1) as round, run.run_id,
@@ -133,8 +135,10 @@ class DecisionLog:
     # --- appending
 
     def add(self, events: pa.Table, *, reviewer: str, decided_at: datetime) -> None:
-        """Append decisions and notes (uid, grp, sample_id, verdict, label, note, run_id), all or
-        none; what they say was shown is what their run, or the current one, said of the sample.
+        """Append decisions and notes (uid, grp, sample_id, verdict, label, note, run_id, seen),
+        all or none; what they say was shown is what their run, or the current one, said of the
+        sample. A decision on a sample for double review is blind if another reviewer's one came
+        after `seen`, the place in the log of the decision that was shown.
 
         Those whose uid the log holds already are left out. The reviewer's leases on the samples end
         and his others are renewed.
@@ -171,7 +175,8 @@ class DecisionLog:
                 )
             connection.execute(
                 "create or replace temp table matched as "
-                "select sample_id, position, suggested_label, verdict as standing, reviewed_label "
+                "select sample_id, position, suggested_label, verdict as standing, reviewed_label, "
+                + "seq as seen "
                 + matching.sql,
                 matching.parameters,
             )
@@ -186,7 +191,7 @@ class DecisionLog:
                         case when $verdict in ('suggested', 'both') then suggested_label
                             when $verdict = 'standing' and standing = 'relabel' then reviewed_label
                             else $label::integer end as label,
-                        null::varchar as note, null::varchar as run_id, $reviewer as reviewer,
+                        null::varchar as note, null::varchar as run_id, seen, $reviewer as reviewer,
                         $decided_at::timestamp as decided_at
                     from matched
                 )"""

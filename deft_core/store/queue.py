@@ -93,14 +93,14 @@ _CONDITIONS = {
 
 _SEEN_BY_ALL = "(select *, false as is_blind, false as is_double from queue)"
 _SEEN = """(
-    select * exclude (verdict, reviewed_label, reviewer),
+    select * exclude (verdict, reviewed_label, reviewer, seq),
         case when is_blind then null else verdict end as verdict,
         case when is_blind then null else reviewed_label end as reviewed_label,
-        case when is_blind then null else reviewer end as reviewer
+        case when is_blind then null else reviewer end as reviewer,
+        case when is_blind then null else seq end as seq
     from (
-        select *, draw < $n_chosen as is_double,
-            case when draw < $n_chosen then coalesce(n_reviewers = 1 and reviewer <> $me, false)
-                else false end as is_blind
+        select *, coalesce(draw < $n_chosen, false) as is_double,
+            coalesce(draw < $n_chosen and n_reviewers = 1 and reviewer <> $me, false) as is_blind
         from queue
     )
 )"""
@@ -199,11 +199,9 @@ class Queue:
         return self._database.table(
             f"""
             select (select run_id from current_run) as run, q.sample_id, s.file_name, s.sha256,
-                s.given_label, q.split, q.suggested_label, q.p_clean, q.is_clean, c.pos_sim, c.neg_sim, q.margin,
-                case when q.is_blind then q.given_label
-                    else coalesce(c.scored_label, q.given_label) end as scored_label,
-                c.top_labels, c.top_pos_sims, c.top_neg_sims,
-                q.verdict, q.reviewed_label, q.reviewer,
+                s.given_label, q.scored_label, q.split, q.suggested_label, q.p_clean, q.is_clean,
+                c.pos_sim, c.neg_sim, q.margin, c.top_labels, c.top_pos_sims, c.top_neg_sims,
+                q.verdict, q.reviewed_label, q.reviewer, q.seq as seen,
                 case when not q.is_blind then n.note end as note,
                 q.is_disputed, q.is_double, q.is_new,
                 {SECOND_LOOK} as is_second_look,

@@ -97,6 +97,7 @@ export class Ledger {
         verdict,
         label: verdict === "keep" ? null : label,
         run: sample.run,
+        seen: sample.seen,
       })),
     );
     return group;
