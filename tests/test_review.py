@@ -707,22 +707,6 @@ def test_double_review__many_at_once_are_blind_where_nothing_was_shown(review: R
     assert [review.sample(i).is_disputed for i in (0, 1)] == [False, True]
 
 
-def test_double_review__none_where_the_scores_would_tell_the_first_decision(
-    store: Store, review: Review
-) -> None:
-    double_review(review)
-    review.decide([one(3, "relabel", 2)], reviewer="ann")
-
-    add_scores(store, [0.9, 0.9, 0.2, 0.9], run_id="p2", round=2)
-
-    assert [review.sample(i, reviewer="bob").is_double for i in range(4)] == [True] * 3 + [False]
-    told = review.sample(3, reviewer="bob")
-    assert (told.scored_label, told.verdict, told.reviewer) == (2, "relabel", "ann")
-    knowing = replace(one(3, "keep"), seen=told.seen)
-    review.decide([knowing], reviewer="bob")
-    assert (review.sample(3).verdict, review.sample(3).is_disputed) == ("keep", False)
-
-
 def test_agreement__counts_what_was_decided_blind_and_nothing_else(review: Review) -> None:
     double_review(review)
     blind = [one(0, uid="x"), one(1, "exclude", uid="y"), one(2, "exclude", uid="z")]

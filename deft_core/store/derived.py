@@ -12,8 +12,9 @@ each sample that the current run scored, with all that filters and sorts ask for
 whether the run believed the label, which says nothing about an undecided sample that it knew by
 another one; `is_new` is whether the previous run believed what this one flags, `agreed_label` the
 class that this run and the latest classifier agree on, `is_earlier` whether the decision is of an
-earlier round. They are kept in the transaction that appends to the log, and can be made anew at any
-time.
+earlier round and `is_learnt` whether some decision on the sample is, so that this run may have
+learnt from it. They are kept in the transaction that appends to the log, and can be made anew at
+any time.
 """
 
 from __future__ import annotations
@@ -25,13 +26,12 @@ import pyarrow as pa
 
 from deft_core.store.schema import Connection
 
-VERSION = 7
+VERSION = 8
 """Of the form of the derived tables; a file with another one gets them made anew."""
 NOTHING = ""
 """What an undo or a redo names that found nothing; no event has this group or uid."""
 N_DRAWS = 1_000_000
-"""A sample's draw is below `share * N_DRAWS` iff it is chosen for double review. It has none where
-the run knew it by another label than the given one: the scores would tell the first decision."""
+"""A sample's draw is below `share * N_DRAWS` iff it is chosen for double review."""
 
 _ENDED_GROUPS = f"""
 select undo_of as grp, reviewer, max(seq) as ended_at
@@ -49,7 +49,8 @@ where undo_of is null and redo_of is null and (ended_at is null or ended_at < d.
 
 _CURRENT_DECISIONS = """
 with opinions as (
-    select sample_id, seq, verdict, label, reviewer, decided_at, round, run_id, is_blind
+    select sample_id, seq, verdict, label, reviewer, decided_at, round, run_id, is_blind,
+        min(round) over (partition by sample_id) as first_round
     from live_events
     where verdict is not null {only}
     qualify row_number() over (partition by sample_id, reviewer order by seq desc) = 1
@@ -74,7 +75,7 @@ with opinions as (
 select sample_id, seq,
     case when is_contrary then 'unsure' else verdict end as verdict,
     case when not is_contrary then reviewed_label end as reviewed_label,
-    reviewer, decided_at, round, run_id, n_reviewers::integer as n_reviewers,
+    reviewer, decided_at, round, run_id, first_round, n_reviewers::integer as n_reviewers,
     other_seq, other_reviewer, is_contrary as is_disputed,
     not is_contrary and coalesce(reviewed_label <> given_label, false) as is_relabelled
 from ranked where is_last
@@ -101,14 +102,14 @@ select c.sample_id, c.split, c.position, c.p_clean, {_IS_CLEAN.format(c="c")} as
     c.is_believed, c.given_label, c.scored_label, c.suggested_label,
     coalesce(c.margin, c.pos_sim - c.predicted_pos_sim) as margin,
     lower(c.file_name) as folded_name,
-    case when c.scored_label = c.given_label
-        then (md5_number_lower(c.sha256) % {N_DRAWS})::integer end as draw,
+    (md5_number_lower(c.sha256) % {N_DRAWS})::integer as draw,
     coalesce(v.is_clean and not c.is_believed, false) as is_new,
     case when p.is_sure and p.predicted_label = c.predicted_label then c.predicted_label end
         as agreed_label,
     d.verdict, d.reviewed_label, d.reviewer, d.n_reviewers, d.seq, d.other_seq,
     coalesce(d.is_disputed, false) as is_disputed,
-    coalesce(d.round < (select round from current_run), false) as is_earlier
+    coalesce(d.round < (select round from current_run), false) as is_earlier,
+    coalesce(d.first_round < (select round from current_run), false) as is_learnt
 from scored c
 left join previous_scores v using (sample_id)
 left join current_predictions p using (sample_id)
@@ -156,7 +157,8 @@ def refresh(connection: Connection, *, has_notes: bool = True) -> None:
             reviewer = d.reviewer, n_reviewers = d.n_reviewers, seq = d.seq,
             other_seq = d.other_seq,
             is_disputed = coalesce(d.is_disputed, false),
-            is_earlier = coalesce(d.round < (select round from current_run), false)
+            is_earlier = coalesce(d.round < (select round from current_run), false),
+            is_learnt = coalesce(d.first_round < (select round from current_run), false)
         from touched left join current_decisions d using (sample_id)
         where queue.sample_id = touched.sample_id
         """
