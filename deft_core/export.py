@@ -29,8 +29,10 @@ CSV_COLUMNS = (
     "given_label",
     "reviewed_label",
     "verdict",
+    "is_disputed",
     "other_label",
     "p_clean",
+    "scored_label",
     "suggested_label",
     "is_clean",
     "final_label",
@@ -98,7 +100,9 @@ def write_csv(
 
     `final_label` is the reviewed label, or the given one of an undecided sample; it is empty for
     both, exclude and unsure. For both, `other_label` is right beside the given one.
-    `in_curated_set` says whether phase 2 trains on it.
+    `is_disputed` means that two reviewers disagree; nobody said that verdict, "unsure". `p_clean`
+    and `is_clean` are about `scored_label`, with which the run knew the sample; several reviewers'
+    notes begin with their names. `in_curated_set` says whether phase 2 trains on it.
     """
     dataset = _dataset(store)
     _refuse_inside_source(to, dataset=dataset)

@@ -30,6 +30,12 @@ def _decided(row: Mapping[str, Any], *, class_names: Sequence[str], reviewer: st
     """That it was decided in an earlier round, and whether the new models disagree."""
     if row["decided_round"] is None:
         return ""
+    if row["is_disputed"]:
+        names = sorted(
+            (row["reviewer"], row["other_reviewer"]), key=lambda one: (one != reviewer, one)
+        )
+        who = " and ".join("You" if one == reviewer else one for one in names)
+        return f"{who} disagreed in round {row['decided_round']}."
     is_mine = row["reviewer"] == reviewer
     who, verdict = "You" if is_mine else row["reviewer"], VERDICTS_IN_WORDS[row["verdict"]]
     if not is_mine:

@@ -530,7 +530,7 @@ def test_redo__is_the_reviewers_own(review: Review) -> None:
 def test_notes__have_a_history_and_are_undone_like_decisions(review: Review) -> None:
     for number, text in enumerate(["first\nline", "second", ""]):
         review.decide([Note(uid=f"n{number}", group=f"n{number}", sample_id=2, note=text)])
-    assert review.sample(2).note == ""
+    assert review.sample(2).note is None
     assert review.sample(2).verdict is None
 
     assert review.undo(uid="u") == (2,)
@@ -632,6 +632,9 @@ def test_double_review__is_blind_until_the_second_one_has_decided(review: Review
     assert (mine.verdict, mine.note, mine.is_double) == ("keep", "a cat", True)
     assert (theirs.verdict, theirs.reviewed_label, theirs.reviewer, theirs.note) == (None,) * 4
     assert review.history(0, reviewer="bob").events == ()
+    review.decide([Note(uid="m", group="m", sample_id=0, note="a dog")], reviewer="bob")
+    assert review.sample(0, reviewer="bob").note == "a dog"
+    review.undo(uid="u", reviewer="bob")
     assert ids(review.queue(reviewer="ann").samples) == [3]
     assert ids(review.queue(reviewer="bob").samples) == [2, 0, 3]
     assert review.count(Filter(name="all", verdicts=("keep",)), reviewer="bob").n_matching == 0
@@ -640,7 +643,7 @@ def test_double_review__is_blind_until_the_second_one_has_decided(review: Review
 
     assert review.sample(0, reviewer="bob").verdict == "keep"
     assert review.sample(0, reviewer="bob").note == "a cat"
-    assert len(review.history(0, reviewer="bob").events) == 3
+    assert len(review.history(0, reviewer="bob").events) == 5
     assert review.history(0, reviewer="bob").events[-1].is_blind
 
 

@@ -104,6 +104,22 @@ def test_a_decided_sample_stays_out_and_says_so_where_it_is_shown(
     assert seen_by_ann.changes[0] == "me kept this in round 1."
 
 
+def test_a_dispute_of_an_earlier_round_is_told_with_both_names(
+    store: Store, review: Review
+) -> None:
+    review.set_double_share(1)
+    for name, verdict in (("ann", "keep"), ("bea", "exclude")):
+        decision = Decision(uid=name, group=name, sample_id=0, verdict=verdict)
+        review.decide([decision], reviewer=name)
+
+    second_round(store, predicted=[1, 1, 0, 0, 1], p_clean=[0.1] * 5)
+
+    told = {who: review.sample(0, reviewer=who).changes[0] for who in ("ann", "bea", "cat")}
+    assert told["ann"] == "You and bea disagreed in round 1."
+    assert told["bea"] == "You and ann disagreed in round 1."
+    assert told["cat"] == "ann and bea disagreed in round 1."
+
+
 def test_a_relabel_that_is_undone_after_the_next_round_is_a_suspect_again(
     store: Store, review: Review
 ) -> None:

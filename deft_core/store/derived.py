@@ -6,15 +6,14 @@ exception: a decision of somebody who was not shown what another one decided, bl
 that differs from it leaves the sample disputed, "unsure" until somebody decides who knows both.
 Every reviewer has one opinion on a sample, his last live decision.
 
-`ended_groups` holds the undos that count; `current_decisions` and `current_notes` hold what counts
-for each sample; `queue` has one row for
-each sample that the current run scored, with all that filters and sorts ask for: `is_clean` is
-whether the run believed the label, which says nothing about an undecided sample that it knew by
-another one; `is_new` is whether the previous run believed what this one flags, `agreed_label` the
-class that this run and the latest classifier agree on, `is_earlier` whether the decision is of an
-earlier round and `is_learnt` whether some decision on the sample is, so that this run may have
-learnt from it. They are kept in the transaction that appends to the log, and can be made anew at
-any time.
+`ended_groups` holds the undos that count; `current_decisions` holds what counts for each sample,
+`current_notes` the note of each reviewer on it; `queue` has one row for each sample that the
+current run scored, with all that filters and sorts ask for: `is_clean` is whether the run believed
+the label, which says nothing about an undecided sample that it knew by another one; `is_new` is
+whether the previous run believed what this one flags, `agreed_label` the class that this run and
+the latest classifier agree on, `is_earlier` whether the decision is of an earlier round and
+`is_learnt` whether some decision on the sample is, so that this run may have learnt from it. They
+are kept in the transaction that appends to the log, and can be made anew at any time.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ import pyarrow as pa
 
 from deft_core.store.schema import Connection
 
-VERSION = 8
+VERSION = 9
 """Of the form of the derived tables; a file with another one gets them made anew."""
 NOTHING = ""
 """What an undo or a redo names that found nothing; no event has this group or uid."""
@@ -82,9 +81,11 @@ from ranked where is_last
 """
 
 _CURRENT_NOTES = """
-select sample_id, note, reviewer from live_events
-where note is not null {only}
-qualify row_number() over (partition by sample_id order by seq desc) = 1
+select sample_id, note, reviewer, seq from (
+    from live_events
+    where note is not null {only}
+    qualify row_number() over (partition by sample_id, reviewer order by seq desc) = 1
+) where note <> ''
 """
 
 _ONLY_TOUCHED = "and sample_id in (from touched)"

@@ -220,13 +220,14 @@ class Queue:
                 case when q.is_blind then q.given_label else q.scored_label end as scored_label,
                 coalesce(c.top_labels, []) as top_labels, c.top_pos_sims, c.top_neg_sims,
                 q.verdict, q.reviewed_label, q.reviewer, q.seq as seen,
-                case when not q.is_blind then n.note end as note,
+                if(q.is_blind, n.own_note, n.note) as note,
                 q.is_disputed, q.is_double, q.is_new,
                 {SECOND_LOOK} as is_second_look,
                 case when not q.is_hidden then (select round from previous_run) end
                     as previous_round,
                 c.mean_margin, v.is_clean as was_clean, v.suggested_label as previous_suggestion,
                 case when q.verdict is not null and q.is_earlier then d.round end as decided_round,
+                d.other_reviewer,
                 p.predicted_label as classifier_label, p.p_predicted as classifier_p,
                 case when p.scored_label = coalesce(q.reviewed_label, q.given_label)
                     then p.p_given end as classifier_p_given
@@ -238,13 +239,19 @@ class Queue:
             left join (from current_predictions where sample_id in {ids}) p
                 on p.sample_id = q.sample_id and not q.is_blind
             left join (
-                select sample_id, round from current_decisions where sample_id in {ids}
+                select sample_id, round, other_reviewer from current_decisions
+                where sample_id in {ids}
             ) d using (sample_id)
-            left join (from current_notes where sample_id in {ids}) n using (sample_id)
+            left join (
+                select sample_id, max_by(note, seq) as note,
+                    max_by(note, seq) filter (reviewer = $name) as own_note
+                from current_notes where sample_id in {ids} group by sample_id
+            ) n using (sample_id)
             order by list_position($ids::integer[], q.sample_id)
             """,
             **seen.parameters,
             ids=list(sample_ids),
+            name=reviewer,
         )
 
     def blind(self, sample_ids: Sequence[int], *, reviewer: str) -> set[int]:
