@@ -29,8 +29,10 @@ CSV_COLUMNS = (
     "given_label",
     "reviewed_label",
     "verdict",
+    "is_disputed",
     "other_label",
     "p_clean",
+    "scored_label",
     "suggested_label",
     "is_clean",
     "final_label",
@@ -97,8 +99,10 @@ def write_csv(
     """A row for each sample, decided or not, with labels by name and the decision's provenance.
 
     `final_label` is the reviewed label, or the given one of an undecided sample; it is empty for
-    both, exclude and unsure. For both, `other_label` is right beside the given one, the label that
-    was suggested when it was decided. `in_curated_set` says whether phase 2 trains on it.
+    both, exclude and unsure. For both, `other_label` is right beside the given one.
+    `is_disputed` means that two reviewers disagree; nobody said that verdict, "unsure". `p_clean`
+    and `is_clean` are about `scored_label`, with which the run knew the sample; several reviewers'
+    notes begin with their names. `in_curated_set` says whether phase 2 trains on it.
     """
     dataset = _dataset(store)
     _refuse_inside_source(to, dataset=dataset)

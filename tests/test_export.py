@@ -88,8 +88,10 @@ def test_csv__every_sample_with_its_provenance(store: Store, root: Path, tmp_pat
         "given_label": NAMES[0],
         "reviewed_label": NAMES[1],
         "verdict": "relabel",
+        "is_disputed": "false",
         "other_label": "",
         "p_clean": "0.25",
+        "scored_label": NAMES[0],
         "suggested_label": NAMES[1],
         "is_clean": "false",
         "final_label": NAMES[1],
@@ -114,6 +116,35 @@ def test_csv__both_names_the_label_that_was_suggested_then(store: Store, tmp_pat
 
     assert (rows[3]["verdict"], rows[3]["given_label"]) == ("both", NAMES[1])
     assert (rows[3]["suggested_label"], rows[3]["other_label"]) == ("", NAMES[0])
+
+
+def test_csv__scores_say_which_label_they_are_about(store: Store, tmp_path: Path) -> None:
+    add_scores(store, [0.75, 0.125, 0.875, 0.5], run_id="phase1-002", round=2)
+
+    rows = rows_of(export(store, format="csv", to=tmp_path / "labels.csv").path)
+
+    assert (rows[0]["given_label"], rows[0]["scored_label"]) == NAMES
+    assert (rows[0]["p_clean"], rows[0]["is_clean"]) == ("0.75", "true")
+
+
+def test_csv__a_dispute_is_nobodys_verdict_and_every_note_is_there(
+    store: Store, tmp_path: Path
+) -> None:
+    review = Review(store, clock=Clock())
+    review.set_double_share(1)
+    review.decide(
+        [
+            Decision(uid="c", group="c", sample_id=0, verdict="keep"),
+            Note(uid="m", group="m", sample_id=0, note="blue"),
+        ],
+        reviewer="bea",
+    )
+
+    row = rows_of(export(store, format="csv", to=tmp_path / "labels.csv").path)[0]
+
+    assert (row["verdict"], row["is_disputed"], row["reviewer"]) == ("unsure", "true", "")
+    assert row["final_label"] == row["reviewed_label"] == ""
+    assert row["note"] == "ann: red, not blue\nbea: blue"
 
 
 def test_csv__can_be_ingested_again(store: Store, root: Path, tmp_path: Path) -> None:
