@@ -193,7 +193,8 @@ def export_model(
     run: Annotated[
         str,
         typer.Option(
-            help="Phase 2 to take, such as phase2-002, or its folder.", show_default="the newest"
+            help="Run to take, such as phase2-002 or phase1-001, or its folder.",
+            show_default="the newest phase 2",
         ),
     ] = "",
     to: Annotated[Path, typer.Option(help="New or empty folder to write.")],
@@ -202,7 +203,8 @@ def export_model(
     ] = False,
     is_json: JsonOption = False,
 ) -> None:
-    """Write a phase 2's classifier for timm or open_clip, with a model card."""
+    """Write a phase 2's classifier for timm or open_clip, or a phase 1's detector for open_clip,
+    with a model card."""
     from deft_core import model_files
 
     refuse_inside(workspace, to)
@@ -217,7 +219,7 @@ def export_model(
     checked = ", ".join(f"{name}: {one:.1g}" for name, one in exported.differences.items())
     _print(
         asdict(exported),
-        f"Wrote {exported.path}: the classifier of {exported.run_id}. Read again, its logits "
+        f"Wrote {exported.path}: the {exported.role} of {exported.run_id}. Read again, its logits "
         f"differ by no more than ({checked}).",
         is_json=is_json,
     )

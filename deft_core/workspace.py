@@ -160,12 +160,15 @@ class Workspace:
             self.store, format=format, to=to, is_forced=is_forced, on_progress=on_progress
         )
 
-    def export_model(self, *, to: Path, has_onnx: bool = False) -> dict[str, Any]:
-        """What the command export-model tells of the newest phase 2's classifier, written to `to`.
+    def export_model(
+        self, *, to: Path, kind: str = "phase2", has_onnx: bool = False
+    ) -> dict[str, Any]:
+        """What the command export-model tells of the model of the newest run of this kind, written
+        to `to`.
 
         It works in a process of its own, for this one never imports torch.
         """
-        run = find_model(self.path)
+        run = find_model(self.path, kind=kind)
         options = ["--workspace", self.path, "--run", run, "--to", to.resolve(), "--json"]
         done = subprocess.run(
             [*PROGRAM, "export-model", *map(str, options), *(["--onnx"] if has_onnx else [])],
@@ -237,10 +240,10 @@ def refuse_inside(path: Path, to: Path) -> None:
         )
 
 
-def find_model(path: Path, name: str = "") -> Path:
-    """The folder `name`, or that of the phase 2 with this id in the workspace at `path`; without a
-    name that of the newest one that is done. The store stays closed, so an application that has it
-    open is not in the way. RunError when there is none."""
+def find_model(path: Path, name: str = "", *, kind: str = "phase2") -> Path:
+    """The folder `name`, or that of the run with this id in the workspace at `path`; without a name
+    that of the newest one of this kind that is done. The store stays closed, so an application that
+    has it open is not in the way. RunError when there is none."""
     runs = path / "runs"
     if name:
         known = [place for place in (Path(name), runs / name) if place.is_dir()]
@@ -250,10 +253,11 @@ def find_model(path: Path, name: str = "") -> Path:
     done = [
         folder.path
         for folder in run_folders(runs)
-        if folder.run_id.startswith("phase2") and claimed_state(folder) == "done"
+        if folder.run_id.startswith(kind) and claimed_state(folder) == "done"
     ]
     if not done:
-        raise RunError(f"{path} has no phase 2 that is done.", "Run phase 2 first.")
+        phase = kind.replace("phase", "phase ")
+        raise RunError(f"{path} has no {phase} that is done.", f"Run {phase} first.")
     return done[-1]
 
 
