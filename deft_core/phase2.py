@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,11 +25,11 @@ from torch.nn import functional as F
 from deft_core import checkpoint, clip
 from deft_core.classifier import Classifier, build_classifier
 from deft_core.config import TIMM_PREFIX, Phase2Config
-from deft_core.errors import ConfigError, RunError
+from deft_core.errors import RunError
 from deft_core.evaluation import evaluate
 from deft_core.loading import Batch, ImageLoader
+from deft_core.predictions import Predictions
 from deft_core.run_folder import Progress, RunFolder
-from deft_core.selection import NO_LABEL
 from deft_core.terminal import TRAINED_ON
 from deft_core.training import (
     WHERE_IS_IT,
@@ -41,9 +41,8 @@ from deft_core.training import (
     encode_once,
     open_images,
 )
+from deft_core.training_sets import Plan, TrainingSet
 
-BALANCE, HELD_OUT = 3, 4
-"""Keep these draws apart from those of the loader and of phase 1 for the same seed."""
 SMALLEST_CHANCE = 1e-12
 
 
@@ -87,142 +86,6 @@ def run(folder: RunFolder) -> Iterator[Progress]:
     checkpoint.drop(folder)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingSet:
-    """Rows of the run's samples to train on and to validate with, and the label of each sample."""
-
-    name: str
-    rows: Int[np.ndarray, " n_trained"]
-    validation_rows: Int[np.ndarray, " n_validation"]
-    labels: Int[np.ndarray, " n"]
-
-    def is_same(self, other: TrainingSet) -> bool:
-        """Whether training on the other comes to the same."""
-        pairs = (self.rows, other.rows), (self.validation_rows, other.validation_rows)
-        return all(
-            np.array_equal(mine, others) and np.array_equal(self.labels[mine], other.labels[others])
-            for mine, others in pairs
-        )
-
-    def drawn(self, epoch: int, settings: Phase2Config) -> Int[np.ndarray, " n_trained"]:
-        """The rows of one epoch: all of them, or as many with every class as often as any other."""
-        if settings.balancing != "sampling":
-            return self.rows
-        labels = self.labels[self.rows]
-        odds = 1 / np.bincount(labels)[labels]
-        random = np.random.default_rng([settings.seed, epoch, BALANCE])
-        return random.choice(self.rows, len(self.rows), p=odds / odds.sum())
-
-    def class_weights(self, n_classes: int, settings: Phase2Config) -> Float[np.ndarray, " n_cls"]:
-        """What the loss of an image of each class is multiplied with; 1 in the mean of images."""
-        if settings.balancing != "weights":
-            return np.ones(n_classes, np.float32)
-        counts = np.bincount(self.labels[self.rows], minlength=n_classes)
-        return (len(self.rows) / (np.maximum(counts, 1) * (counts > 0).sum())).astype(np.float32)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a run trains on, one set after the other, and how its samples stand.
-
-    `labels` are the labels that stand now: the final one, or the given one of a sample that a
-    decision left without. `test_rows` are those of the test split that have a final label.
-    """
-
-    sets: tuple[TrainingSet, ...]
-    labels: Int[np.ndarray, " n"]
-    is_reviewed: Bool[np.ndarray, " n"]
-    test_rows: Int[np.ndarray, " n_test"]
-
-    @classmethod
-    def of(cls, samples: pa.Table, settings: Phase2Config, *, round: int) -> Plan:
-        """The curated set last. From the second round on, phase 1 has judged the reviewed labels:
-        what it believes of a given label is known only where that one stands.
-
-        Raises RunError when a set is empty, and ConfigError when `patience` has no validation
-        images.
-        """
-        split = samples["split"].to_numpy()
-        given, final, curated = (
-            samples[name].fill_null(NO_LABEL).to_numpy().astype(np.int64)
-            for name in ("given_label", "final_label", "curated_label")
-        )
-        has_label, is_train = final != NO_LABEL, split == "train"
-        standing = np.where(has_label, final, given)
-        is_selected = samples["is_clean"].fill_null(False).to_numpy()
-        if round > 1:
-            is_selected = is_selected & (final == given)
-        candidates = {
-            "given": (is_train, given),
-            "selected": (is_train & is_selected, given),
-            "curated": (is_train & (curated != NO_LABEL), curated),
-        }
-        wanted = {"none": (), "both": ("given", "selected")}.get(
-            settings.compares_with, (settings.compares_with,)
-        )
-        in_validation = (split == "validation") & has_label
-        held_out = _held_out(is_train, in_validation, settings)
-        sets = []
-        for name in (*wanted, "curated"):
-            is_in, labels = candidates[name]
-            validated = in_validation if in_validation.any() else is_in
-            one = TrainingSet(
-                name=name,
-                rows=np.flatnonzero(is_in & ~held_out),
-                validation_rows=np.flatnonzero(validated & held_out),
-                labels=np.where(in_validation, final, labels),
-            )
-            _check(one, settings)
-            sets.append(one)
-        return cls(
-            sets=tuple(sets),
-            labels=standing,
-            is_reviewed=samples["is_reviewed"].to_numpy(),
-            test_rows=np.flatnonzero((split == "test") & has_label),
-        )
-
-    def twin(self, one: TrainingSet) -> TrainingSet:
-        """The last set with the same images and labels: it alone is trained on."""
-        return next(other for other in reversed(self.sets) if one.is_same(other))
-
-    @property
-    def trained(self) -> list[TrainingSet]:
-        """Every set that a training is made for."""
-        return [one for one in self.sets if self.twin(one) is one]
-
-
-def _held_out(
-    is_train: Bool[np.ndarray, " n"], in_validation: Bool[np.ndarray, " n"], settings: Phase2Config
-) -> Bool[np.ndarray, " n"]:
-    """The samples that validate and are trained on by none: nobody without early stopping, else
-    the validation split, or without one a share of the training samples drawn by the seed."""
-    held_out = np.zeros(len(is_train), np.bool_)
-    if settings.patience == 0:
-        return held_out
-    if in_validation.any():
-        return in_validation
-    rows = np.flatnonzero(is_train)
-    random = np.random.default_rng([settings.seed, 0, HELD_OUT])
-    held_out[random.permutation(rows)[: round(settings.validation_share * len(rows))]] = True
-    return held_out
-
-
-def _check(one: TrainingSet, settings: Phase2Config) -> None:
-    if len(one.rows) == 0:
-        raise RunError(
-            f"The {one.name} set is empty: no sample was kept, relabelled or scored as clean."
-            if one.name == "curated"
-            else f"No sample is in the {one.name} set.",
-            "Run phase 1 or decide some samples first.",
-        )
-    if settings.patience and len(one.validation_rows) == 0:
-        raise ConfigError(
-            f"Patience needs validation images; of the {one.name} set, "
-            f"a validation_share of {settings.validation_share} leaves none.",
-            "Choose a larger validation_share, or a patience of 0.",
-        )
-
-
 class CrossEntropyObjective:
     """The mean cross-entropy of a classifier's logits with some labels, weighted by class."""
 
@@ -251,41 +114,6 @@ class CrossEntropyObjective:
 
     def end_batch(self, n_in_all: int) -> Float[Tensor, ""]:
         return self._engine.total(self._sum) / n_in_all
-
-
-@dataclass(frozen=True, kw_only=True)
-class Predictions:
-    """What a classifier says of the samples at `rows`: the likeliest label and its probability,
-    the probability of the label with which they stand, and that less the largest other."""
-
-    rows: Int[np.ndarray, " n"]
-    predicted: Int[np.ndarray, " n"]
-    p_predicted: Float[np.ndarray, " n"]
-    p_given: Float[np.ndarray, " n"]
-    margin: Float[np.ndarray, " n"]
-
-    def table(self, samples: pa.Table) -> pa.Table:
-        """One line for each of the samples that could be read."""
-        return pa.table(
-            {
-                "sample_id": samples["sample_id"].take(pa.array(self.rows)).cast(pa.int32()),
-                "predicted_label": self.predicted.astype(np.int32),
-                "p_predicted": self.p_predicted,
-                "p_given": self.p_given,
-                "margin": self.margin,
-            }
-        )
-
-    def of(self, rows: Int[np.ndarray, " m"]) -> Predictions:
-        """Those of the samples that are among `rows`."""
-        chosen = np.isin(self.rows, rows)
-        return Predictions(
-            rows=self.rows[chosen],
-            predicted=self.predicted[chosen],
-            p_predicted=self.p_predicted[chosen],
-            p_given=self.p_given[chosen],
-            margin=self.margin[chosen],
-        )
 
 
 @dataclass(frozen=True)
@@ -468,7 +296,10 @@ class Adaptation:
         assert self._loader is not None
         module = self._judged_part(classifier)
         parts = Parts(self._settings, device=self.engine.device, meter=self._meter, use=stage)
-        found = [_predictions(np.empty(0, np.int64), torch.empty(0, len(self._prompts)), labels)]
+        nothing = np.empty(0, np.int64)
+        found = [
+            Predictions.of_logits(torch.empty(0, len(self._prompts)), rows=nothing, labels=labels)
+        ]
         for batch in self._loader.in_order(rows):
             if len(batch.rows):
                 logits = (
@@ -476,10 +307,11 @@ class Adaptation:
                     if self._encodes_once
                     else parts.encode(batch.images, lambda part: self._forward(module, part))
                 )
-                found.append(_predictions(batch.rows.cpu().numpy(), logits.cpu(), labels))
+                rows_read = batch.rows.cpu().numpy()
+                found.append(Predictions.of_logits(logits.cpu(), rows=rows_read, labels=labels))
             if self._meter.add(batch.n_in_all):
                 yield self._meter.progress(stage)
-        return _joined(self.engine.gather(found))
+        return Predictions.joined(self.engine.gather(found))
 
     def _judged_part(self, classifier: Classifier) -> nn.Module:
         """What makes logits of that which the loader gives."""
@@ -517,32 +349,3 @@ class Adaptation:
 def _epoch_size(one: TrainingSet) -> int:
     """How many images an epoch works through."""
     return len(one.rows) + len(one.validation_rows)
-
-
-def _predictions(
-    rows: Int[np.ndarray, " n"],
-    logits: Float[Tensor, "n n_cls"],
-    labels: Int[np.ndarray, " n_samples"],
-) -> Predictions:
-    chances = logits.softmax(dim=1)
-    p_predicted, predicted = chances.max(dim=1)
-    mine = torch.from_numpy(labels[rows])[:, None]
-    p_given = chances.gather(1, mine).squeeze(1)
-    largest_other = chances.scatter(1, mine, 0.0).amax(dim=1)
-    return Predictions(
-        rows=rows,
-        predicted=predicted.numpy(),
-        p_predicted=p_predicted.numpy(),
-        p_given=p_given.numpy(),
-        margin=(p_given - largest_other).numpy(),
-    )
-
-
-def _joined(parts: list[Predictions]) -> Predictions:
-    """All of them in the order of their rows."""
-    columns = {
-        one.name: np.concatenate([getattr(part, one.name) for part in parts])
-        for one in fields(Predictions)
-    }
-    order = np.argsort(columns["rows"])
-    return Predictions(**{name: column[order] for name, column in columns.items()})

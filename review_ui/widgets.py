@@ -144,9 +144,10 @@ class SettingsForm:
         # It changes with what a look at the page fills in, too.
         self.preset.change(_meaning, self.preset, self._meaning, **LOOKED_AT)
         for one in self.inputs:
-            # What is pasted into a text field is no input to Gradio.
-            event = one.change if isinstance(one, gr.Textbox) else one.input
-            event(shows_errors(self._preset_now), self.inputs, self.preset, **LOOKED_AT)
+            # What is pasted into a text field is no input to Gradio. Its changes would be those by
+            # the page too, which come while the other inputs still hold what they held before.
+            events = [one.input, one.blur] if isinstance(one, gr.Textbox) else [one.input]
+            gr.on(events, shows_errors(self._preset_now), self.inputs, self.preset, **LOOKED_AT)
 
     @property
     def inputs(self) -> list[gr.components.Component]:

@@ -22,8 +22,8 @@ from deft_core import checkpoint, phase2, training
 from deft_core.classifier import Classifier
 from deft_core.config import Phase2Config
 from deft_core.errors import ConfigError, RunError
-from deft_core.phase2 import Plan, TrainingSet
 from deft_core.run_folder import RunFolder
+from deft_core.training_sets import Plan, TrainingSet
 from tests.tiny_clip import write_tiny_clip
 
 CLASS_NAMES = ["red", "green", "blue"]

@@ -3,13 +3,16 @@
     python -m tools.bench_rounds --noise sym:0.2 sym:0.4 --seeds 0 1 2
 
 For each noise and seed a demo set goes through the real application, every run in its own process:
-phase 1, truth as the reviewer of the worst 200 of the queue, phase 2, phase 1 again.
+phase 1, truth as the reviewer of the worst 200 of the queue, phase 2, phase 1 again. With
+`--mistakes 0.1` the reviewer gets a tenth of the decisions wrong: keeps a wrong label, or replaces
+a right one with the suggested label.
 
 First come accuracy and macro F1 on the true test labels after the same training on the given
 labels, on what phase 1 selects, and on the curated set. Then what the second round finds: how many
 wrong labels round 1 left unflagged, how many of these and of all wrong labels not yet decided each
 rule flags, how many samples it flags, and for its new suspects, which round 1 did not flag, how
 many there are and which share of them is wrong. "queue" is the rule that the application goes by.
+Last come the decisions that get a second look, and how many of the mistakes are among them.
 """
 
 from __future__ import annotations
@@ -26,11 +29,14 @@ import pyarrow as pa
 
 from deft_core.config import Config, Phase1Config, Phase2Config
 from deft_core.decisions import Decision
-from deft_core.demo import write_demo
+from deft_core.demo import CLASS_NAMES, write_demo
 from deft_core.run_folder import RunFolder
+from deft_core.store import Filter
 from deft_core.workspace import Workspace
+from tools.bench_runs import parse_noise, showing_errors
 
 N_DECIDED = 200
+N_CLASSES = len(CLASS_NAMES)
 UNSURE = (0.1, 0.3, 0.5)
 COLUMNS = ("missed", "found", "wrong left", "flagged", "all flagged", "new", "precision")
 
@@ -45,25 +51,30 @@ class Round:
 
 
 def main() -> None:
-    arguments = parse_arguments()
+    with showing_errors():
+        print_tables(parse_arguments())
+
+
+def print_tables(arguments: argparse.Namespace) -> None:
+    """Prints the figures of every noise and seed as they come."""
     print(f"{'noise':>8}{'seed':>5}  {'':<28}", *(f"{name:>11}" for name in COLUMNS))
     for noise in arguments.noise:
         for seed in arguments.seeds:
             with tempfile.TemporaryDirectory() as scratch:
-                play(Path(scratch), noise=noise, seed=seed)
+                play(Path(scratch), noise=noise, seed=seed, arguments=arguments)
 
 
-def play(scratch: Path, *, noise: str, seed: int) -> None:
+def play(scratch: Path, *, noise: str, seed: int, arguments: argparse.Namespace) -> None:
     """Goes through one round and the beginning of the next, and prints a line for each figure."""
-    mode, ratio = noise.split(":")
+    mode, ratio = parse_noise(noise)
     demo, begin = scratch / "demo", f"{noise:>8}{seed:>5}  "
-    write_demo(demo, seed=seed, noise_mode=mode, noise_ratio=float(ratio))
+    write_demo(demo, seed=seed, n_test=arguments.n_test, noise_mode=mode, noise_ratio=ratio)
     Workspace.take_in(scratch / "workspace", demo)
     with Workspace.open(scratch / "workspace") as workspace:
         true = true_labels(workspace)
         run(workspace, "phase1", Phase1Config.from_preset("demo", seed=seed))
         was_flagged = ~of_training(workspace, "is_clean").astype(bool)
-        decide_worst(workspace, true)
+        is_mistaken = decide_worst(workspace, true, mistakes=arguments.mistakes, seed=seed)
         adaptation = Phase2Config.from_preset("demo", seed=seed, compares_with="both")
         adapted = run(workspace, "phase2", adaptation)
         for one in adapted.read_json("report.json")["evaluation"]:
@@ -79,8 +90,7 @@ def play(scratch: Path, *, noise: str, seed: int) -> None:
         )
         for name, flagged in rules(workspace, detected, adapted):
             print(f"{begin}{name:<28}", *measure(flagged, state), flush=True)
-        n_second_look = workspace.review.progress().n_second_look
-        print(f"{begin}{'second looks at right labels':<28} {n_second_look:>11}", flush=True)
+        print(f"{begin}{second_looks(workspace, is_mistaken)}", flush=True)
 
 
 def run(workspace: Workspace, kind: str, settings: Config) -> RunFolder:
@@ -104,20 +114,40 @@ def true_labels(workspace: Workspace) -> np.ndarray:
     return np.array([dataset.class_names.index(names[one]) for one in files])
 
 
-def decide_worst(workspace: Workspace, true: np.ndarray) -> None:
-    """Truth as the reviewer of the first samples of the queue."""
-    decisions = [
-        Decision(
-            uid=f"truth-{one.sample_id}",
-            group=f"truth-{one.sample_id}",
-            sample_id=one.sample_id,
-            verdict="keep" if is_right else "relabel",
-            label=None if is_right else int(true[one.sample_id]),
+def decide_worst(
+    workspace: Workspace, true: np.ndarray, *, mistakes: float, seed: int
+) -> dict[int, bool]:
+    """Truth as the reviewer of the first samples of the queue, but for a share of mistakes; whether
+    the decision was one, by sample id."""
+    random = np.random.default_rng(seed)
+    samples = workspace.review.queue(limit=N_DECIDED).samples
+    is_mistaken = {one.sample_id: bool(random.random() < mistakes) for one in samples}
+    decisions = []
+    for one in samples:
+        label = int(true[one.sample_id])
+        if is_mistaken[one.sample_id]:
+            is_right, others = label == one.given_label, {one.suggested_label} - {None, label}
+            label = min(others, default=(label + 1) % N_CLASSES) if is_right else one.given_label
+        is_kept = label == one.given_label
+        decisions.append(
+            Decision(
+                uid=f"truth-{one.sample_id}",
+                group=f"truth-{one.sample_id}",
+                sample_id=one.sample_id,
+                verdict="keep" if is_kept else "relabel",
+                label=None if is_kept else label,
+            )
         )
-        for one in workspace.review.queue(limit=N_DECIDED).samples
-        for is_right in [one.given_label == true[one.sample_id]]
-    ]
     workspace.review.decide(decisions, reviewer="truth")
+    return is_mistaken
+
+
+def second_looks(workspace: Workspace, is_mistaken: dict[int, bool]) -> str:
+    """How many decisions get a second look, and how many of the mistakes are among them."""
+    page = workspace.review.queue(Filter(name="second look"), limit=N_DECIDED)
+    n_found = sum(is_mistaken[one.sample_id] for one in page.samples)
+    n_mistakes = sum(is_mistaken.values())
+    return f"{len(page.samples)} second looks, at {n_found} of {n_mistakes} mistaken decisions"
 
 
 def rows_of_training(workspace: Workspace) -> np.ndarray:
@@ -181,6 +211,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--noise", nargs="+", default=["sym:0.2", "sym:0.4"], metavar="MODE:RATIO")
+    parser.add_argument("--n-test", type=int, default=2000, help="test images (default 2000)")
+    parser.add_argument("--mistakes", type=float, default=0.0, metavar="SHARE")
     return parser.parse_args()
 
 

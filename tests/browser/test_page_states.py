@@ -29,7 +29,7 @@ def run_at_work(scored: Path) -> Iterator[RunFolder]:
             "cache": str(scored / "cache"),
             "class_names": list(CLASS_NAMES),
             "prompts": list(CLASS_NAMES),
-            "settings": Phase1Config().to_json(),
+            "settings": Phase1Config.from_preset("demo").to_json(),
         },
         samples=pa.table({"sample_id": pa.array([], pa.int32())}),
     )
@@ -97,6 +97,8 @@ def test_a_run_is_shown_before_and_after_a_reload_until_it_fails(
     expect(page.locator(".block.notice-bad:visible")).to_contain_text("Smaller batches.")
     expect(page.get_by_role("button", name="Start phase 1")).to_be_enabled()
     expect(page.get_by_role("button", name="Go on with it")).to_be_visible()
+    tab = page.locator("#detect-tab")
+    expect(tab.get_by_role("radio", name="demo", exact=True)).to_be_checked()
 
 
 def test_a_setting_that_cannot_be_is_refused_in_words(
@@ -125,10 +127,12 @@ def test_a_pasted_setting_leaves_the_preset(scored: Path, start_app: StartApp, p
     expect(demo).to_be_checked()
     model.press("Control+a")
     page.keyboard.insert_text("ViT-B-32")
+    model.blur()
     expect(demo).not_to_be_checked()
     expect(tab.get_by_text("Settings of your own.")).to_be_visible()
-    page.keyboard.press("Control+a")
+    model.press("Control+a")
     page.keyboard.insert_text(DEMO_MODEL)
+    model.blur()
     expect(demo).to_be_checked()
 
 
