@@ -40,6 +40,7 @@ from deft_core.detector import Detector
 from deft_core.errors import ConfigError, ExportError, RunError
 from deft_core.model_card import model_card
 from deft_core.run_folder import RunFolder, writing_whole_folder
+from deft_core.terminal import EXPORT_STAGES
 
 ROLES = {"phase1": "detector", "phase2": "classifier"}
 SETTINGS: Mapping[str, type[TrainingConfig]] = {
@@ -125,19 +126,20 @@ def export_model(
         )
     if has_onnx:
         onnx_file.refuse_without_onnx()
-    on_stage("loading the model")
+    loading, writing, reading, translating = EXPORT_STAGES
+    on_stage(loading)
     trained = _reading(run.path, _of_phase1 if role == "detector" else _of_phase2).classifier
     pixels = _noise(trained.image_size)
     expected = _logits(trained, pixels)
     try:
         with writing_whole_folder(to) as folder:
-            on_stage("writing the model")
+            on_stage(writing)
             about = _write(trained, folder, run=run)
-            on_stage("reading it again")
+            on_stage(reading)
             written = _of_export(folder).classifier
             differences = {about["library"]: _difference(_logits(written, pixels), expected)}
             if has_onnx:
-                on_stage("translating it to ONNX")
+                on_stage(translating)
                 onnx_file.write_onnx(written, folder / ONNX)
                 found = onnx_file.run_onnx(folder / ONNX, pixels)
                 differences["onnxruntime"] = _difference(found, expected)
@@ -153,7 +155,11 @@ def export_model(
     except OSError as error:
         raise ExportError(f"{error.filename or to} cannot be written: {error.strerror}.") from error
     return ExportedModel(
-        path=to, run_id=run.run_id, role=role, files=files, differences=differences
+        path=to,
+        run_id=run.run_id,
+        role=role,
+        files=("README.md", *files),
+        differences=differences,
     )
 
 

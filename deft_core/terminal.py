@@ -16,6 +16,13 @@ TRAINED_ON = {
     "curated": "curated set",
 }
 """The words for what a phase 2 was trained on."""
+EXPORT_STAGES = (
+    "loading the model",
+    "writing the model",
+    "reading it again",
+    "translating to ONNX",
+)
+"""What export-model says on its way; the last one only if ONNX is asked for."""
 ERASE_LINE = "\r\x1b[2K"
 
 
