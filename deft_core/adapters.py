@@ -237,6 +237,7 @@ def _adding(adapter: BottleneckAdapter) -> Callable[[nn.Module, Arguments, Tenso
 
 
 def _all(clip: Clip, _settings: TrainingConfig) -> nn.Module:
+    # Differs from DeFT: the reference leaves the patch embedding and the outer norms as they are.
     clip.visual.requires_grad_(True)
     return nn.Module()
 

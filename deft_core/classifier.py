@@ -56,7 +56,7 @@ class TextHead(nn.Module):
         self.register_buffer("weight", weight)
 
     def forward(self, features: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch n_texts"]:
-        return F.normalize(features.float(), dim=-1) @ self.weight.T
+        return clip.similarities(F.normalize(features.float(), dim=-1), self.weight)
 
 
 def build_classifier(

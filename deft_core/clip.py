@@ -153,6 +153,15 @@ def _image_size(tower: Any) -> int:
     return size[0] if isinstance(size, tuple) else size
 
 
+def similarities(
+    images: Float[Tensor, "n dim"], texts: Float[Tensor, "n_cls dim"]
+) -> Float[Tensor, "n n_cls"]:
+    """The product of each image's features with each text's, in fp32 under any autocast: scaled by
+    CLIP's temperature they lie between 16 and 32, where bf16 knows steps of 1/8."""
+    with torch.autocast(images.device.type, enabled=False):
+        return images.float() @ texts.float().T
+
+
 def _through_block(
     block: ResidualAttentionBlock,
     shared: Float[Tensor, "n_sets n_shared width"],

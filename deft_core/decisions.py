@@ -14,6 +14,8 @@ from deft_core.store import SAMPLE_IDS, unknown_samples
 VERDICTS = ("keep", "relabel", "both", "exclude", "unsure")
 SUGGESTED = "suggested"
 """In place of a verdict on many samples: relabel each to its own suggested label."""
+STANDING = "standing"
+"""In place of a verdict on samples that ask for a second look: each decision stays as it is."""
 LONGEST_NAME = 200
 LONGEST_NOTE = 2000
 LONGEST_UID_OF_MANY = 150

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, Real
 from torch import Tensor, nn
 
 from deft_core.adapters import adapt_image_side
-from deft_core.clip import Clip
+from deft_core.clip import Clip, similarities
 from deft_core.config import Phase1Config
 from deft_core.errors import ConfigError
 
@@ -144,8 +144,8 @@ class Detector(nn.Module):
         """The scaled similarities; the image side learns from the positive prompts alone."""
         scale = self.clip.logit_scale
         return DualLogits(
-            pos=scale * image_features @ text.pos.T,
-            neg=scale * image_features.detach() @ text.neg.T,
+            pos=similarities(scale * image_features, text.pos),
+            neg=similarities(scale * image_features.detach(), text.neg),
         )
 
     def aligned_parameters(self) -> list[nn.Parameter]:

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from deft_core import selection
 from deft_core.errors import ExportError
+from deft_core.full_disk import telling_full_disk
 from deft_core.run_folder import writing_whole, writing_whole_folder
 from deft_core.selection import NO_LABEL
 from deft_core.store import Dataset, Store
@@ -80,13 +81,14 @@ def export(
     is_forced: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Exported:
-    """What was written at `to`, in one of FORMATS."""
+    """What was written at `to`, in one of FORMATS; DiskFullError when there is no room for it."""
     if format not in FORMATS:
         raise ExportError(
             f'There is no export format "{format}".', f"Formats: {', '.join(FORMATS)}."
         )
     try:
-        return FORMATS[format](store, to=to, is_forced=is_forced, on_progress=on_progress)
+        with telling_full_disk(to):
+            return FORMATS[format](store, to=to, is_forced=is_forced, on_progress=on_progress)
     except OSError as error:
         raise ExportError(f"{error.filename or to} cannot be written: {error.strerror}.") from error
 

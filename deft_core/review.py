@@ -17,6 +17,7 @@ from deft_core.agreement import pair_agreements
 from deft_core.decisions import (
     LONGEST_NAME,
     LONGEST_UID_OF_MANY,
+    STANDING,
     SUGGESTED,
     VERDICTS,
     Decision,
@@ -163,7 +164,7 @@ class Review:
         name = self.name(reviewer)
         rows = self._store.log.history(sample_id).to_pylist()
         n_events = rows[0]["n_events"] if rows else 0
-        if self._store.queue.is_blind(sample_id, reviewer=name):
+        if self._store.queue.blind([sample_id], reviewer=name):
             rows = [row for row in rows if row["reviewer"] == name]
             n_events = len(rows)
         return History(events=tuple(map(logged_event, rows)), n_events=n_events)
@@ -193,13 +194,7 @@ class Review:
         """
         self._check_order(wanted)
         check_name("uid", uid, longest=LONGEST_UID_OF_MANY)
-        if verdict != SUGGESTED:
-            check_verdict(verdict, label=label, n_classes=self._n_classes())
-        elif not wanted.has_suggestion or label is not None:
-            raise StoreError(
-                "Only samples with a suggestion can take it, and it is the label.",
-                "Filter for samples with a suggestion first, and give no label.",
-            )
+        self._check_verdict_of_many(verdict, wanted=wanted, label=label)
         name = self.name(reviewer)
         n = self._store.log.add_matching(
             self._store.queue.matching(wanted, reviewer=name),
@@ -317,9 +312,10 @@ class Review:
         """How far the review of one split is."""
         return SplitReview(**self._store.queue.split_review(split))
 
-    def points(self) -> Points:
-        """The scored samples as arrays, for a map of all of them."""
-        table = self._store.points()
+    def points(self, *, seen_by: str | None = None) -> Points:
+        """The scored training samples as arrays, for a map of them: all, or without those of which
+        a reviewer who decides blind sees no score."""
+        table = self._store.queue.points(reviewer=seen_by)
         return Points(**{name: table[name].to_numpy() for name in table.column_names})
 
     # --- inside
@@ -334,6 +330,21 @@ class Review:
     def _n_classes(self) -> int:
         dataset = self._store.dataset()
         return len(dataset.class_names) if dataset else 0
+
+    def _check_verdict_of_many(self, verdict: str, *, wanted: Filter, label: int | None) -> None:
+        """StoreError when the verdict does not fit what is wanted, or its label does not."""
+        if verdict not in (SUGGESTED, STANDING):
+            check_verdict(verdict, label=label, n_classes=self._n_classes())
+        elif verdict == SUGGESTED and not (wanted.has_suggestion and label is None):
+            raise StoreError(
+                "Only samples with a suggestion can take it, and it is the label.",
+                "Filter for samples with a suggestion first, and give no label.",
+            )
+        elif verdict == STANDING and not (wanted.name == "second look" and label is None):
+            raise StoreError(
+                "Only decisions that are questioned can stay, each with its own label.",
+                'Choose the queue "second look" first, and give no label.',
+            )
 
     def _check_order(self, wanted: Filter, *, sort: Sort = BY_SUSPICION) -> None:
         """StoreError when there is no such filter or sort, or a list or text is too long."""

@@ -34,7 +34,11 @@ def _decided(row: Mapping[str, Any], *, class_names: Sequence[str], reviewer: st
     who, verdict = "You" if is_mine else row["reviewer"], VERDICTS_IN_WORDS[row["verdict"]]
     if not is_mine:
         verdict = verdict.replace("were", "was")
-    label = f" to {class_names[row['reviewed_label']]}" if row["verdict"] == "relabel" else ""
+    label = ""
+    if row["verdict"] == "relabel":
+        label = " from {} to {}".format(
+            *(class_names[row[one]] for one in ("given_label", "reviewed_label"))
+        )
     sentence = f"{who} {verdict}{label} in round {row['decided_round']}"
     if row["is_second_look"]:
         return f"{sentence}; both new models say {class_names[row['classifier_label']]}."

@@ -45,6 +45,15 @@ CONFIG_TYPES = {
     "prompts": list,
     "settings": dict,
 }
+NAMES_OF_TYPES = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+    type(None): "nothing",
+}
 STATUS_TYPES = {"state": str, "error": str, "hint": str, "changed_at": float}
 LONGEST_TAIL = 4096
 MOST_REPORTS = 500
@@ -56,7 +65,8 @@ T = TypeVar("T")
 class Progress:
     """One report of a run at work. `done` of `total` counts images over all passes of the run, so
     that an image seen in ten epochs counts ten times; `fraction` is their ratio. `memory_bytes`
-    is the memory of the device, or of the process where that is the CPU."""
+    is the memory of the device, or of the process where that is the CPU. `seconds` were worked on
+    the run until then, before it was cut off too, and without waiting."""
 
     stage: str
     epoch: int = 0
@@ -70,6 +80,7 @@ class Progress:
     device: str = ""
     memory_bytes: int | None = None
     note: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +176,13 @@ class RunFolder:
         with writing_whole(self.path / name) as temporary:
             yield temporary
 
+    def sweep(self) -> None:
+        """Remove what a process that was killed left half written."""
+        for path in self.path.glob(".*.tmp"):
+            # Whoever watches the run writes JSON too, perhaps now.
+            if ".json." not in path.name:
+                path.unlink(missing_ok=True)
+
     def add_progress(self, progress: Progress) -> None:
         line = json.dumps({"time": time.time(), **asdict(progress)})
         with (self.path / "progress.jsonl").open("a", encoding="utf-8") as file:
@@ -196,6 +214,11 @@ class RunFolder:
         """The last report, from the end of the file alone."""
         reports = map(_parse_report, reversed(_whole_lines(self.tail("progress.jsonl"))))
         return next(filter(None, reports), None)
+
+    def seconds_worked(self) -> float:
+        """How long the run has been worked on, over all its parts."""
+        last = self.latest_progress()
+        return last.seconds if last else 0.0
 
     def tail(self, name: str, *, n_bytes: int | None = LONGEST_TAIL) -> bytes:
         """The last bytes of a file, all of them for None; nothing while there is no such file."""
@@ -247,10 +270,13 @@ def _read_object(path: Path, *, types: Mapping[str, type] = MappingProxyType({})
     """The JSON object in a file; ValueError when it is none or lacks a value of these types."""
     values = json.loads(path.read_bytes())
     if not isinstance(values, dict):
-        raise ValueError(f"expected a JSON object, found {type(values).__name__}")
+        raise ValueError(f"expected a JSON object, found {NAMES_OF_TYPES[type(values)]}")
     for name, expected in types.items():
-        if not isinstance(values.get(name), expected):
-            raise ValueError(f"{name} must be {expected.__name__}, found {values.get(name)!r}")
+        found = values.get(name)
+        if not isinstance(found, expected):
+            raise ValueError(
+                f"{name} must be {NAMES_OF_TYPES[expected]}, found {NAMES_OF_TYPES[type(found)]}"
+            )
     return values
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,13 +9,15 @@ from typing import Any
 from deft_core.errors import RunError
 from deft_core.failures import cause_of_death
 from deft_core.run_folder import UNFINISHED, WAITING, Progress, RunFolder
-from deft_core.run_process import find_process
+from deft_core.run_process import find_process, is_asked_to_stop
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunView:
     """A run as it stands: queued, waiting for its turn on a device, running, done, failed,
-    cancelled, crashed, or damaged, when its folder cannot be read and `error` says why."""
+    cancelled, crashed, or damaged, when its folder cannot be read and `error` says why.
+
+    `seconds` were worked on it, over all its parts."""
 
     run_id: str
     kind: str
@@ -25,6 +26,7 @@ class RunView:
     progress: Progress | None
     error: str
     hint: str
+    started_at: datetime | None
     seconds: float
     settings: dict[str, Any]
     report: dict[str, Any] | None
@@ -49,7 +51,7 @@ def state_of(folder: RunFolder) -> str:
     state = claimed_state(folder)
     if is_alive or state not in UNFINISHED:
         return state
-    return "cancelled" if (folder.path / "cancel.json").exists() else "crashed"
+    return "cancelled" if is_asked_to_stop(folder) else "crashed"
 
 
 def view_of(folder: RunFolder, *, state: str) -> RunView:
@@ -66,8 +68,6 @@ def _whole_view(folder: RunFolder, *, state: str) -> RunView:
     progress = folder.latest_progress() if state != "queued" else None
     if state == "running" and progress and progress.stage == WAITING:
         state = WAITING
-    started_at = datetime.fromisoformat(config["created_at"]).timestamp()
-    ended_at = time.time() if state in UNFINISHED else status.changed_at
     error, hint = status.error, status.hint
     if state == "crashed":
         cause = cause_of_death(folder)
@@ -80,7 +80,8 @@ def _whole_view(folder: RunFolder, *, state: str) -> RunView:
         progress=progress,
         error=error,
         hint=hint,
-        seconds=max(0.0, ended_at - started_at),
+        started_at=datetime.fromisoformat(config["created_at"]),
+        seconds=folder.seconds_worked(),
         settings=config["settings"],
         report=folder.read_json("report.json") if state == "done" else None,
     )
@@ -95,6 +96,7 @@ def _damaged_view(folder: RunFolder, *, error: RunError) -> RunView:
         progress=None,
         error=error.message,
         hint=error.hint,
+        started_at=None,
         seconds=0.0,
         settings={},
         report=None,

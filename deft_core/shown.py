@@ -19,11 +19,13 @@ N_OTHERS = 5
 @dataclass(frozen=True, kw_only=True)
 class QueuedSample:
     """One scored sample with all that the reviewer is shown; `version` changes with the bytes, and
-    `top_labels` are the most similar classes beside the given one, each with both similarities.
+    `top_labels` are the most similar classes beside the given label, or beside the reviewed one
+    where that asks for a second look, each with both similarities.
 
     The clean probability and the similarities are those of `scored_label`, with which the run knew
     the sample. `changes` says in sentences what is new since the last round. While he is to decide
-    it blind, the verdict, its label and reviewer and the note are None.
+    it blind, the verdict, its label and reviewer and the note are None; so is all that the run
+    says when it has learnt from the first decision, which it would betray.
     """
 
     sample_id: int
@@ -33,11 +35,11 @@ class QueuedSample:
     given_label: int
     scored_label: int
     suggested_label: int | None
-    p_clean: float
+    p_clean: float | None
     is_clean: bool
-    pos_sim: float
-    neg_sim: float
-    margin: float
+    pos_sim: float | None
+    neg_sim: float | None
+    margin: float | None
     top_labels: tuple[int, ...]
     top_pos_sims: tuple[float, ...]
     top_neg_sims: tuple[float, ...]
@@ -170,7 +172,8 @@ def queued_sample(
     row: dict[str, Any], *, class_names: Sequence[str], reviewer: str
 ) -> QueuedSample:
     """What a row of the store says about a sample to this reviewer."""
-    others = [i for i, label in enumerate(row["top_labels"]) if label != row["given_label"]]
+    usual = row["reviewed_label"] if row["is_second_look"] else row["given_label"]
+    others = [i for i, label in enumerate(row["top_labels"]) if label != usual]
     columns: dict[str, Any] = {
         name: tuple(row[name][i] for i in others[:N_OTHERS]) if name in _LISTS else row[name]
         for name in _AS_STORED

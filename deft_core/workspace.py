@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 from urllib.request import ProxyHandler, Request, build_opener
@@ -21,12 +22,14 @@ from uuid import uuid4
 from deft_core.errors import (
     EXIT_ERROR,
     DataError,
+    DiskFullError,
     ExportError,
     RunError,
     StoreError,
     StoreTakenError,
 )
 from deft_core.export import Exported, export
+from deft_core.full_disk import telling_full_disk
 from deft_core.ingest import Ingested, IngestReport, read_source
 from deft_core.prompts import changed_prompts
 from deft_core.review import Review
@@ -57,16 +60,18 @@ class Workspace:
     @classmethod
     def open(cls, path: Path) -> Self:
         """The workspace at `path`, made when missing. What runs left behind while nobody looked is
-        imported. StoreError when another process has it open."""
+        imported, if the disk has room. StoreError when another process has it open."""
         try:
-            for name in ("runs", "cache", EXPORTS):
-                (path / name).mkdir(parents=True, exist_ok=True)
+            with telling_full_disk(path):
+                for name in ("runs", "cache", EXPORTS):
+                    (path / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(
                 f"{path} cannot hold a workspace: {error.strerror}.", "Choose another --workspace."
             ) from error
         workspace = cls(path.resolve(), store=Store(path / STORE))
-        workspace.runs.import_finished()
+        with suppress(DiskFullError):
+            workspace.runs.import_finished()
         return workspace
 
     @classmethod
@@ -216,7 +221,7 @@ def back_up(path: Path, *, to: Path) -> Path:
     except StoreTakenError as taken:
         copy = _ask_application(path, taken=taken)
     try:
-        with writing_whole(to) as temporary:
+        with telling_full_disk(to), writing_whole(to) as temporary:
             shutil.copyfile(copy, temporary)
     except OSError as error:
         raise StoreError(

@@ -6,10 +6,16 @@ from typing import Any
 
 import gradio as gr
 
+from deft_core.errors import RunError
 from deft_core.workspace import Workspace
 from review_ui.evaluation_report import EvaluationReport, report_view
 from review_ui.run_panel import RunPanel
-from review_ui.widgets import counted, notice, shown
+from review_ui.widgets import counted, notice, problem, shown
+
+NEXT = (
+    "**Next:** take the labels or this classifier away on the Export tab. Or start phase 1 again on"
+    " the Detect tab: it learns from your decisions, and finds suspects that this round has missed."
+)
 
 
 class AdaptTab:
@@ -29,6 +35,7 @@ class AdaptTab:
             self._needs = notice()
             self._panel.layout()
             self._report.layout()
+            self._next = notice()
             self._panel.layout_past()
 
     def wire(self, page: gr.Blocks) -> None:
@@ -40,6 +47,7 @@ class AdaptTab:
         return [
             *self._panel.outputs,
             self._needs,
+            self._next,
             *self._report.outputs,
         ]
 
@@ -49,15 +57,23 @@ class AdaptTab:
         run = self._panel.latest()
         dataset = self._workspace.dataset
         report = report_view(run.report if run else None, dataset.class_names if dataset else ())
-        notes = filter(None, (self._missing(), self._outdated()))
-        return [*panel, shown("\n\n".join(notes)), *report]
+        is_done = run is not None and run.state == "done"
+        return [*panel, shown(self.advice()), shown(NEXT if is_done else ""), *report]
+
+    def advice(self) -> str:
+        """What is to be done before the next run or makes the last one out of date; empty if
+        nothing."""
+        return "\n\n".join(filter(None, (self._missing(), self._outdated())))
 
     def _outdated(self) -> str:
-        """What the last run has not seen; empty if nothing."""
+        """What the last run has not seen, or why that cannot be told; empty if nothing."""
         run = self._panel.latest()
         if run is None or run.state != "done":
             return ""
-        n = self._workspace.runs.n_outdated(run.run_id)
+        try:
+            n = self._workspace.runs.n_outdated(run.run_id)
+        except RunError as error:
+            return problem(error.message, hint=error.hint)
         changed = f"{counted(n, 'image')} of the curated set changed since {run.run_id}"
         return f"{changed}: start again to use what you have decided." if n else ""
 
@@ -84,6 +100,7 @@ class AdaptTab:
         if test.n_decided or not test.n_flagged:
             return ""
         return (
-            f"Nobody has reviewed the test labels, of which {test.n_flagged:,} are flagged: review "
-            "them first, under Filter, test images, or the accuracy is measured on doubtful labels."
+            f"Nobody has reviewed the test labels, with {counted(test.n_flagged, 'suspect')} "
+            "among them: review them first, under Filter, test images, or the accuracy is measured "
+            "on doubtful labels."
         )

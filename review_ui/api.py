@@ -7,7 +7,7 @@ that is there. What was wrong is answered as {message, hint}; see `server.py`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib.resources import files
 from itertools import groupby
@@ -20,7 +20,7 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Query, Response
 from fastapi.responses import FileResponse, JSONResponse
 
 from deft_core.decisions import Decision, Note
-from deft_core.errors import CountChangedError, StoreError
+from deft_core.errors import CountChangedError, DiskFullError, StoreError
 from deft_core.reasons import Evidence
 from deft_core.review import LONGEST_PAGE, Review
 from deft_core.selection import CLEAN_THRESHOLD
@@ -70,7 +70,8 @@ def desk_routes(workspace: Workspace) -> APIRouter:
 
     @routes.get("/session")
     def session(reviewer: Reviewer) -> dict[str, Any]:
-        workspace.runs.import_finished()
+        with suppress(DiskFullError):
+            workspace.runs.import_finished()
         dataset = workspace.dataset
         run = workspace.store.current_run()
         return {
@@ -191,8 +192,8 @@ def desk_routes(workspace: Workspace) -> APIRouter:
         return {"name": workspace.copy_store().name}
 
     @routes.get("/points")
-    def points() -> Response:
-        every = workspace.review.points()
+    def points(reviewer: Reviewer) -> Response:
+        every = review.points(seen_by=review.name(reviewer))
         blob = b"".join(
             np.ascontiguousarray(column, dtype=kind).tobytes()
             for column, kind in (
@@ -216,7 +217,8 @@ def file_routes(workspace: Workspace) -> APIRouter:
 
     @routes.get("/images/{sample_id}")
     def image(
-        sample_id: int, px: Annotated[Literal["160", "320", "1024"], Query()] = "1024"
+        sample_id: int,
+        px: Annotated[Literal["160", "320", "640", "1024", "2048"], Query()] = "1024",
     ) -> Response:
         return _picture(images, sample_id, px=int(px))
 

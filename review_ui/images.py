@@ -10,6 +10,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -69,7 +70,8 @@ class Images:
             return Picture(jpeg=_placeholder(UNREADABLE), problem=error.message)
         if is_changed:
             return Picture(jpeg=_placeholder(CHANGED), problem=CHANGED)
-        _write_whole(cached, jpeg)
+        with suppress(OSError):  # A full disk only means that it is drawn again.
+            _write_whole(cached, jpeg)
         return Picture(jpeg=jpeg)
 
 

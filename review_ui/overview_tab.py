@@ -27,6 +27,7 @@ from review_ui.widgets import (
 )
 
 POLL_SECONDS = 0.5
+SPLITS = ("train", "validation", "test")
 SAME_PROMPT = "Phase 1 cannot tell them apart: give them names that say what differs."
 
 
@@ -152,7 +153,8 @@ class OverviewTab:
         conflicts = [
             [", ".join(one["file_names"]), ", ".join(one["labels"])] for one in report["conflicts"]
         ]
-        splits = [(f"{n:,}", f"in {split}") for split, n in dataset.n_by_split.items()]
+        n_by_split = dataset.n_by_split
+        splits = [(f"{n_by_split[one]:,}", f"in {one}") for one in SPLITS if one in n_by_split]
         pairs = [
             (f"{dataset.n_samples:,}", "images"),
             (f"{len(dataset.class_names):,}", "classes"),

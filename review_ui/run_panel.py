@@ -14,7 +14,7 @@ from typing import Any
 
 import gradio as gr
 
-from deft_core.errors import ConfigError, RunError
+from deft_core.errors import ConfigError, DiskFullError, RunError
 from deft_core.run_folder import WAITING
 from deft_core.run_view import RunView
 from deft_core.runs import CONFIGS, RESUMABLE
@@ -79,6 +79,7 @@ class RunPanel:
                 show_label=False, lines=8, max_lines=16, interactive=False, elem_classes="log"
             )
         with gr.Accordion("Finished runs", open=False, visible=False) as self.history_fold:
+            gr.Markdown("Runs of both phases are counted together, in the order of their start.")
             self.history = gr.Radio(label="Runs", show_label=False, container=False)
             self.delete = gr.Button("Delete it ...", scale=0, min_width=160)
             with gr.Column(visible=False) as self.confirmation:
@@ -162,8 +163,10 @@ class RunPanel:
 
     def view(self) -> list[Any]:
         """Updates for `outputs` from what the run's folder says now."""
-        self._runs.import_finished()
-        signature, run, probe = self._signature(), self.latest(), self._runs.probe(self._kind)
+        left_out = self._take_in()
+        run, probe = self.latest(), self._runs.probe(self._kind)
+        # A page that has seen nothing looks again soon, and results left out are tried once more.
+        signature = None if left_out else self._signature()
         is_busy = run is not None and not run.is_finished
         is_probing = probe is not None and not probe.is_finished
         return [
@@ -173,7 +176,7 @@ class RunPanel:
                 interactive=not is_busy and self._workspace.dataset is not None,
             ),
             gr.Markdown(value=_estimate(probe), visible=probe is not None and not is_busy),
-            *(self._run_view(run) if run else self._empty_view()),
+            *(self._run_view(run, left_out=left_out) if run else self._empty_view()),
             *self._history_view(run),
             signature,
             gr.Timer(BUSY_SECONDS if is_busy or is_probing else IDLE_SECONDS),
@@ -203,7 +206,15 @@ class RunPanel:
             for run in runs
         ]
 
-    def _run_view(self, run: RunView) -> list[Any]:
+    def _take_in(self) -> str:
+        """Why results of finished runs had to be left out; empty if none had to."""
+        try:
+            self._runs.import_finished()
+        except DiskFullError as error:
+            return problem(error.message, hint=error.hint)
+        return ""
+
+    def _run_view(self, run: RunView, *, left_out: str) -> list[Any]:
         is_busy = not run.is_finished
         losses = self._runs.losses(run.run_id) if is_busy else ()
         log_tail = self._runs.log_tail(run.run_id)
@@ -212,7 +223,7 @@ class RunPanel:
             _headline(run),
             gr.HTML(value=_percent(run), visible=run.state == "running"),
             figures(_facts(run) if run.state == "running" else ()),
-            shown(problem(run.error, hint=run.hint) if has_failed else ""),
+            shown(problem(run.error, hint=run.hint) if has_failed else left_out),
             shown(_advice(run)),
             gr.Button(visible=is_busy),
             gr.Button(visible=run.state in RESUMABLE),
@@ -334,7 +345,8 @@ def _advice(run: RunView) -> str:
 def _line(run: RunView) -> str:
     """A finished run in the list."""
     ended = f"{OUTCOMES[run.state].lower()} after {duration(run.seconds)}"
-    return f"{run.run_id}: round {run.round}, {ended}"
+    started = f"started {run.started_at.astimezone():%d %b %H:%M}, " if run.started_at else ""
+    return f"{run.run_id}: round {run.round}, {started}{ended}"
 
 
 def _headline(run: RunView) -> str:

@@ -24,7 +24,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deft_core.errors import DeftError
+from deft_core.errors import DeftError, DiskFullError
 from deft_core.workspace import SERVER, Workspace
 from review_ui.api import desk_routes, file_routes
 
@@ -207,7 +207,9 @@ def _problem(status: int, message: str, hint: str = "") -> JSONResponse:
 
 async def _show_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, DeftError)
-    return _problem(409, error.message, error.hint)
+    # The desk asks again for what there was no room for, and never for what was refused.
+    status = 507 if isinstance(error, DiskFullError) else 409
+    return _problem(status, error.message, error.hint)
 
 
 async def _show_http_error(_: Request, error: Exception) -> JSONResponse:

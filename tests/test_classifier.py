@@ -69,9 +69,13 @@ def test_the_text_head_starts_as_zero_shot_classification(model: str) -> None:
     text = loaded.encode_text([f"a photo of a {name}." for name in CLASS_NAMES])
     expected = loaded.logit_scale * loaded.encode_image(pixels(16)) @ text.T
 
-    logits = build(model, image_side="all", head="text")(pixels(16))
+    classifier = build(model, image_side="all", head="text")
 
-    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(classifier(pixels(16)), expected, rtol=1e-5, atol=1e-5)
+    features = classifier.features(pixels(16))
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = classifier.head(features)
+    torch.testing.assert_close(mixed, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_clip_can_be_given_larger_images(model: str) -> None:

@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from deft_core import clip
 from deft_core.config import IMAGE_SIDES, Phase1Config
 from deft_core.detector import Detector, PromptsAlone
+from deft_core.engine import Engine
 from deft_core.errors import ConfigError
 from deft_core.loading import Batch
 from deft_core.phase1 import DRAWS, DualPromptObjective, Standing
-from deft_core.training import Engine
 from tests.tiny_clip import write_tiny_clip
 
 NAMES = ["cat", "fire truck", "umbrella"]
@@ -263,6 +263,19 @@ def test_the_trace_is_the_gap_and_the_margin_of_each_sample(
         expected[0, i] = logits.pos[i, label] - logits.neg[i, label]
         expected[1, i] = logits.pos[i, label] - logits.pos[i, others].max()
     np.testing.assert_allclose(trace, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_similarities_are_not_rounded_in_mixed_precision(model: clip.Clip, images: Tensor) -> None:
+    detector = build(model, configure())
+    with torch.no_grad():
+        features, text = model.encode_image(images), detector.text_features()
+        exact = detector.compare(features, text)
+
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = detector.compare(features, text)
+
+    torch.testing.assert_close(mixed.pos, exact.pos, rtol=0, atol=0)
+    torch.testing.assert_close(mixed.neg, exact.neg, rtol=0, atol=0)
 
 
 # --- the published training step, sample by sample: full-length texts, two text passes

@@ -6,6 +6,7 @@ import csv
 import pickle
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from scipy.io import savemat
 
 from deft_core.config import Phase1Config
-from deft_core.errors import DataError
+from deft_core.errors import ConfigError, DataError
 from deft_core.ingest import read_source
 from deft_core.runs import Runs
 from tests.small_world import fingerprint, make_store, write_image
@@ -389,6 +390,8 @@ def test_a_run_that_is_still_at_work_is_waited_for(tmp_path: Path) -> None:
         view = paper.finish(runs, "phase1", settings)
 
         assert (view.run_id, view.state) == (run_id, "done")
+        with pytest.raises(ConfigError, match=f"{run_id} was made with other settings"):
+            paper.finish(runs, "phase1", replace(settings, epochs=3))
 
 
 def test_a_wrong_folder_ends_the_command_with_what_was_expected(

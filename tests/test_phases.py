@@ -22,9 +22,10 @@ from safetensors.torch import load_file
 from deft_core import checkpoint, clip, phase1, training
 from deft_core.config import IMAGE_SIDES, Phase1Config
 from deft_core.demo import write_demo
+from deft_core.engine import Engine
 from deft_core.errors import RunError
 from deft_core.ingest import read_source
-from deft_core.run_folder import RunFolder
+from deft_core.run_folder import Progress, RunFolder
 from deft_core.run_results import queue_scores
 from deft_core.selection import undecided
 from tests.tiny_clip import write_tiny_clip
@@ -399,7 +400,7 @@ class SmallMemory:
 def detect(folder: RunFolder, *, n_held: int) -> tuple[np.ndarray, list[str]]:
     """The features of every sample after phase 1 with that memory, and the notes on the way."""
     settings = Phase1Config.from_json(folder.config()["settings"])
-    engine, samples = training.Engine(settings), folder.samples().slice(0, N_TRAIN)
+    engine, samples = Engine(settings), folder.samples().slice(0, N_TRAIN)
     torch.manual_seed(settings.seed)
     detector = phase1.build_detector(settings, CLASS_NAMES)
     detector.clip.visual.register_forward_pre_hook(SmallMemory(n_held))
@@ -493,10 +494,12 @@ def test_a_run_that_stopped_in_its_third_epoch_goes_on_to_the_same_scores(
     stopped.close()
     assert n_epochs_done(cut) == 2
     assert not (cut.path / "scores.parquet").exists()
+    cut.add_progress(Progress(stage="training", seconds=3600.0))
 
     reports = list(phase1.run(cut))
 
     assert_same_results(cut, whole)
+    assert cut.read_json("report.json")["seconds"] > 3600
     assert {one.epoch for one in reports} == {0, 3, 4}
     assert reports[-1].fraction == 1
     assert not (cut.path / "checkpoint.pt").exists()

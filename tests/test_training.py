@@ -12,10 +12,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from deft_core.config import TrainingConfig
+from deft_core.engine import Engine, find_device, find_precision
 from deft_core.errors import ConfigError, RunError
 from deft_core.loading import Batch, FeatureLoader, ImageLoader
 from deft_core.run_folder import Progress
-from deft_core.training import Engine, Meter, Training, find_device, find_precision
+from deft_core.training import Meter, Training
 
 CPU = torch.device("cpu")
 N = 10
@@ -74,11 +75,17 @@ def one_weight() -> nn.Linear:
     return module
 
 
-def begin(objective: Pull, settings: TrainingConfig, *, meter: Meter | None = None) -> Training:
+def begin(
+    objective: Pull,
+    settings: TrainingConfig,
+    *,
+    meter: Meter | None = None,
+    engine: Engine | None = None,
+) -> Training:
     return Training(
         objective.module,
         objective,
-        engine=Engine(settings),
+        engine=engine or Engine(settings),
         settings=settings,
         stage_of=lambda epoch: f"epoch {epoch}",
         meter=meter or Meter(N * settings.epochs),
@@ -132,6 +139,25 @@ def test_meter_of_a_resumed_run_does_not_count_old_images_as_speed() -> None:
 
 
 # --- the loop
+
+
+def test_a_training_does_not_begin_with_the_loss_scale_of_the_one_before() -> None:
+    settings = configure(epochs=1)
+    engine = Engine(settings)
+    # The scaler of fp16, which accelerate makes on a GPU alone.
+    engine._accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
+    first = begin(Pull(one_weight()), settings, engine=engine)
+    fresh = first.state()["scale"]
+    list(first.epoch(1, features(settings).shuffled(1)))
+    used = first.state()["scale"]
+
+    second = begin(Pull(one_weight()), settings, engine=engine)
+
+    assert fresh["scale"] == torch.amp.GradScaler("cpu").get_scale()
+    assert used != fresh
+    assert second.state()["scale"] == fresh
+    second.restore(first.state() | {"scale": used})
+    assert second.state()["scale"] == used
 
 
 def test_the_learning_rate_falls_by_a_cosine_once_an_epoch() -> None:

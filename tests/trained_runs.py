@@ -75,7 +75,7 @@ def create_run(
             "given_label": labels,
             "final_label": labels,
             "curated_label": labels,
-            "is_clean": [True] * N,
+            "is_selected": [True] * N,
             "is_reviewed": [False] * N,
         }
     )

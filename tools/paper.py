@@ -33,8 +33,8 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from deft_core import noise
-from deft_core.config import PRESETS, Config, Phase1Config, Phase2Config
-from deft_core.errors import DataError, RunError
+from deft_core.config import Config, Phase1Config, Phase2Config
+from deft_core.errors import ConfigError, DataError, RunError
 from deft_core.pictures import open_picture
 from deft_core.prompts import read_prompts
 from deft_core.run_folder import UNFINISHED, RunFolder, writing_whole_folder
@@ -116,7 +116,8 @@ def print_table(arguments: argparse.Namespace) -> None:
             table.preset, **{**table.phase1, "seed": arguments.seed, **phase1}
         ),
         Phase2Config.from_preset(
-            arguments.backbone, **{"compares_with": "none", "seed": arguments.seed, **phase2}
+            arguments.backbone or table.preset,
+            **{"compares_with": "none", "seed": arguments.seed, **phase2},
         ),
     )
     data = table.load(arguments.data, arguments.to / f"{arguments.dataset}-pictures")
@@ -245,8 +246,14 @@ def write_tables(folder: Path, data: PaperData) -> None:
 
 def finish(runs: Runs, kind: str, settings: Config) -> RunView:
     """A finished run of this kind: the one that is there or at work, one that goes on, or a new
-    one."""
-    known = [view for view in runs.list() if view.kind == kind]
+    one. ConfigError when there is one with other settings: its figures are not these."""
+    known = [view for view in runs.list() if view.kind == kind and view.state != "failed"]
+    for view in known:
+        if view.settings != settings.to_json():
+            raise ConfigError(
+                f"{view.run_id} was made with other settings, and the folder holds one row.",
+                "Give another folder with --to.",
+            )
     done = [view for view in known if view.state == "done"]
     if done:
         return done[0]
@@ -308,10 +315,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--backbone",
-        choices=PRESETS[Phase2Config],
-        default="paper",
+        choices=Phase2Config.presets,
         metavar="PRESET",
-        help=f"preset of phase 2: {', '.join(PRESETS[Phase2Config])}",
+        help="preset of phase 2 instead of the data set's: " + ", ".join(Phase2Config.presets),
     )
     for phase in ("phase1", "phase2"):
         parser.add_argument(

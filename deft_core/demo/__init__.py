@@ -21,6 +21,7 @@ from deft_core.config import LARGEST_SEED
 from deft_core.demo.figures import CLASS_NAMES
 from deft_core.demo.painting import paint_picture
 from deft_core.errors import DeftError
+from deft_core.full_disk import telling_full_disk
 from deft_core.run_folder import writing_whole_folder
 
 __all__ = ["CLASS_NAMES", "DemoReport", "write_demo"]
@@ -63,7 +64,11 @@ def write_demo(
     true, is_train = _plan(np.random.default_rng(plan_seed), n_train, n_test)
     pixels = np.empty((n, _SMALL_SIDE**2))
     try:
-        with writing_whole_folder(directory) as built, tempfile.TemporaryDirectory() as pages:
+        with (
+            telling_full_disk(directory),
+            writing_whole_folder(directory) as built,
+            tempfile.TemporaryDirectory() as pages,
+        ):
             for i, page_seed in enumerate(page_seeds):
                 pixels[i] = _draw_page(Path(pages, f"{i}.jpg"), CLASS_NAMES[true[i]], page_seed)
                 if on_progress is not None:

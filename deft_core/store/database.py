@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,21 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from deft_core.errors import DiskFullError
+from deft_core.full_disk import telling_full_disk
 from deft_core.store import derived
-from deft_core.store.schema import Connection, connect, copy_to_backup, migrate, transaction
+from deft_core.store.schema import (
+    MEMORY,
+    Connection,
+    connect,
+    copy_to_backup,
+    migrate,
+    transaction,
+)
 
 IDLE_SECONDS = 5.0
+GIVEN_UP = (duckdb.FatalException, duckdb.ConnectionException)
+"""What the engine says of a file that it has given up, and of one that could not be reopened."""
 
 
 class Database:
@@ -29,38 +40,48 @@ class Database:
         self.path = path
         self.lock = threading.RLock()
         self._copying = threading.Lock()
+        self._is_closed = False
         self._connection = connect(path)
         try:
-            migrate(self._connection, path=path)
-            if self.rows("from derived") != [{"version": derived.VERSION}]:
-                with transaction(self._connection):
-                    derived.rebuild(self._connection)
-                self._connection.execute("checkpoint")
+            with telling_full_disk(path):
+                migrate(self._connection, path=path)
+                if self.rows("from derived") != [{"version": derived.VERSION}]:
+                    with transaction(self._connection):
+                        derived.rebuild(self._connection)
+                    self._connection.execute("checkpoint")
         except BaseException:
+            self._is_closed = True
             self._connection.close()
             raise
         self._idle = IdleTimer(self._checkpoint_if_possible, seconds=idle_seconds)
 
     def close(self) -> None:
-        """Everything is in the file itself, the write-ahead log is empty and the file is free."""
+        """Everything is in the file itself, where there is room, and the file is free."""
         self._idle.close()
         self.checkpoint()
         with self.lock:
+            self._is_closed = True
             self._connection.close()
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """The one connection that writes, in a transaction that the end of the block commits."""
+        """The one connection that writes, in a transaction that the end of the block commits;
+        DiskFullError when there is no room for it."""
         with self.lock:
-            with transaction(self._connection):
-                yield self._connection
+            with self._recovering() as connection, transaction(connection):
+                yield connection
             self._idle.touch()
 
     def checkpoint(self) -> None:
-        """The write-ahead log is in the file; waits for a copy to end, for DuckDB refuses both at
-        once."""
-        with self._copying, self.lock:
-            self._connection.execute("checkpoint")
+        """The write-ahead log is in the file, unless there is no room: then it goes on to hold what
+        it holds. Waits for a copy to end, for DuckDB refuses both at once."""
+        with (
+            self._copying,
+            self.lock,
+            suppress(DiskFullError),
+            self._recovering() as connection,
+        ):
+            connection.execute("checkpoint")
 
     def _checkpoint_if_possible(self) -> None:
         """Nobody waits for this one: where the engine still sees another transaction, it is tried
@@ -73,20 +94,38 @@ class Database:
     def copy(self, *, name: str) -> Path:
         """A copy of the file in the backup folder, as it was when the copying began; others may go
         on reading and writing."""
-        with self._copying:
-            return copy_to_backup(self._connection, self.path, name=name)
+        with self._copying, self._recovering() as connection:
+            return copy_to_backup(connection, self.path, name=name)
 
     def rows(self, sql: str, **parameters: Any) -> list[dict[str, Any]]:
         """The result of a query, a dictionary a row."""
-        with self._connection.cursor() as cursor:
+        with self._recovering() as connection, connection.cursor() as cursor:
             cursor.execute(sql, parameters)
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def table(self, sql: str, **parameters: Any) -> pa.Table:
         """The result of a query in Arrow."""
-        with self._connection.cursor() as cursor:
+        with self._recovering() as connection, connection.cursor() as cursor:
             return cursor.sql(sql, params=parameters).to_arrow_table()
+
+    @contextmanager
+    def _recovering(self) -> Iterator[Connection]:
+        """The connection. An engine that cannot write to its file, on a full disk, gives it up: it
+        is then opened anew, with all that was committed, for whoever asks next."""
+        connection = self._connection
+        with telling_full_disk(self.path):
+            try:
+                yield connection
+            except GIVEN_UP:
+                self._reopen(connection)
+                raise
+
+    def _reopen(self, failed: Connection) -> None:
+        with self.lock:
+            if self._connection is failed and not self._is_closed and str(self.path) != MEMORY:
+                failed.close()
+                self._connection = connect(self.path)
 
 
 class IdleTimer:

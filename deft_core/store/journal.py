@@ -12,6 +12,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from deft_core.errors import StoreError
+from deft_core.full_disk import telling_full_disk
 
 FORMAT = 1
 BLOCK = 65536
@@ -62,12 +64,14 @@ class Journal:
                 self._check_owner(store_id)
                 self._read_end()
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
     def close(self) -> None:
         """The file is free."""
-        self._file.close()
+        # What a full disk left in the buffer nobody was told to be saved.
+        with suppress(OSError):
+            self._file.close()
 
     def append(self, events: pa.Table) -> None:
         """The events, which follow the last one without a gap, are on the disk."""
@@ -90,11 +94,12 @@ class Journal:
     def _append_line(self, content: dict[str, Any]) -> None:
         line = _json({**content, "crc": _crc(content)}) + b"\n"
         # Behind the last whole line there may be the beginning of one that could not be written.
-        self._file.truncate(self._size)
-        self._file.seek(self._size)
-        self._file.write(line)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with telling_full_disk(self.path):
+            self._file.truncate(self._size)
+            self._file.seek(self._size)
+            self._file.write(line)
+            self._file.flush()
+            os.fsync(self._file.fileno())
         self._size += len(line)
 
     def _check_owner(self, store_id: str) -> None:

@@ -38,8 +38,8 @@ select i.seq, i.uid, i.grp, i.sample_id, i.verdict, i.label, i.note,
     ) as is_blind,
     i.reviewer, i.decided_at,
     coalesce(run.round, 1) as round, run.run_id,
-    case when q.p_clean is not null and i.verdict is not null then json_object(
-        'p_clean', q.p_clean, 'suggested_label', q.suggested_label) end as shown
+    case when q.p_clean is not null and i.verdict is not null and not (is_blind and q.is_learnt)
+        then json_object('p_clean', q.p_clean, 'suggested_label', q.suggested_label) end as shown
 from {source} i
 left join current_run run on true
 left join queue q on q.sample_id = i.sample_id
@@ -147,7 +147,8 @@ class DecisionLog:
         decided_at: datetime,
     ) -> int:
         """How many samples match now and, unless these are not `n_expected`, got the verdict in
-        one group. "suggested" gives each its suggested label. Sent again, the first answer."""
+        one group. "suggested" gives each its suggested label, "standing" repeats the decision that
+        counts. Sent again, the first answer."""
         with self._appending() as connection:
             (known,) = connection.execute(
                 "select count(*) from decisions where grp = $uid and reviewer = $reviewer",
@@ -157,7 +158,8 @@ class DecisionLog:
                 return int(known[0])
             connection.execute(
                 "create or replace temp table matched as "
-                f"select sample_id, position, suggested_label {matching.sql}",
+                "select sample_id, position, suggested_label, verdict as standing, reviewed_label "
+                + matching.sql,
                 matching.parameters,
             )
             (row,) = connection.execute("select count(*) from matched").fetchall()
@@ -166,8 +168,10 @@ class DecisionLog:
                 source = """(
                     select $last + row_number() over (order by position) as seq,
                         $uid || ':' || sample_id as uid, $uid as grp, sample_id,
-                        case $verdict when 'suggested' then 'relabel' else $verdict end as verdict,
-                        case $verdict when 'suggested' then suggested_label
+                        case $verdict when 'suggested' then 'relabel' when 'standing' then standing
+                            else $verdict end as verdict,
+                        case when $verdict = 'suggested' then suggested_label
+                            when $verdict = 'standing' and standing = 'relabel' then reviewed_label
                             else $label::integer end as label,
                         null::varchar as note, $reviewer as reviewer,
                         $decided_at::timestamp as decided_at

@@ -17,7 +17,8 @@ from uuid import uuid4
 
 import duckdb
 
-from deft_core.errors import StoreError, StoreTakenError
+from deft_core.errors import DiskFullError, StoreError, StoreTakenError
+from deft_core.full_disk import telling_full_disk
 
 Connection = duckdb.DuckDBPyConnection
 Migration = Callable[[Connection], None]
@@ -27,19 +28,27 @@ BACKUPS = "backups"
 
 
 def connect(path: Path | str) -> Connection:
-    """An open file, made when missing; StoreError when it is taken or not a store."""
+    """An open file, made when missing; StoreError when it is taken or not a store, DiskFullError
+    when there is no room for it."""
+    is_new = not Path(path).exists()
     try:
-        connection = duckdb.connect(
-            str(path),
-            config={
-                "memory_limit": "1GB",
-                "threads": 2,
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-            },
-        )
+        with telling_full_disk(path):
+            connection = duckdb.connect(
+                str(path),
+                config={
+                    "memory_limit": "1GB",
+                    "threads": 2,
+                    "autoinstall_known_extensions": False,
+                    "autoload_known_extensions": False,
+                },
+            )
     except duckdb.Error as error:
         raise _open_error(path, error) from error
+    except DiskFullError:
+        if is_new:
+            # The beginning of a store could never be opened.
+            Path(path).unlink(missing_ok=True)
+        raise
     if str(path) != MEMORY:
         folder = str(backup_folder(path))
         connection.execute("set allowed_directories = [$folder]", {"folder": folder})

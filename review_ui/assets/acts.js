@@ -1,5 +1,6 @@
 /** What each key and each button does, by mode. An act gets the key, or the number of a class. */
 
+import { usualChoice } from "./choice.js";
 import { listKeys, listenToKeys } from "./keys.js";
 
 const RANDOM_SEEDS = 2 ** 31;
@@ -56,7 +57,7 @@ function actsOf(desk) {
       dismiss: () => (part.refusal.hidden = true),
     },
     card: {
-      keep: () => card.decide({ verdict: "keep" }),
+      keep: () => card.decideUsual(),
       suggestion: () => card.takeSuggestion(),
       class: (number) => card.takeRank(Number(number) - 1),
       other: () => card.takeOther(),
@@ -79,7 +80,7 @@ function actsOf(desk) {
       both: () => grid.plan(() => both),
       exclude: () => grid.plan(() => exclude),
       unsure: () => grid.plan(() => unsure),
-      keep: () => grid.plan(() => ({ verdict: "keep" })),
+      keep: () => grid.plan(usualChoice),
       move: (key) => grid.move(key, false),
       range: (key) => grid.move(key.replace("Shift+", ""), true),
       page: (key) => grid.turn(key === "PageUp" ? -1 : 1),

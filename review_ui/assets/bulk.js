@@ -6,6 +6,7 @@ const DRAIN_MS = 5000;
 const TIMEOUT_MS = 120_000;
 
 const WORDS = {
+  standing: "stay as they were decided",
   keep: "keep the given label",
   suggested: "take the suggested label",
   relabel: "get the label",
@@ -37,7 +38,10 @@ export class Bulk {
 
   open() {
     this.label = null;
+    const isSecondLook = this.desk.view.state.filter.name === "second look";
     this.part.bulkForm.reset();
+    this.part.bulkStay.hidden = !isSecondLook;
+    if (isSecondLook) this.part.bulkForm.elements.verdict.value = "standing";
     this.part.bulkClass.textContent = "choose";
     this.part.bulkFilter.textContent = `Queue: ${this.desk.filters.inWords(this.desk.view.state.filter)}`;
     this.part.bulkDialog.showModal();
@@ -80,7 +84,7 @@ export class Bulk {
     const name =
       verdict === "relabel" && this.label !== null ? ` ${this.desk.name(this.label)}` : "";
     const again =
-      decided > 0
+      decided > 0 && verdict !== "standing"
         ? ` ${counted(decided)} of them are decided already and will be decided anew.`
         : "";
     this.part.bulkTitle.textContent = `Apply to all ${counted(n)}`;

@@ -1,5 +1,6 @@
 /** Card mode: one image, its labels, the classes that it resembles, and why it is in the queue. */
 
+import { isUsual, usualChoice } from "./choice.js";
 import { fraction, make, percent, write } from "./dom.js";
 import { Evidence } from "./evidence.js";
 import { Pictures } from "./pictures.js";
@@ -104,9 +105,16 @@ export class Card {
   decide(choice, sample = this.sample) {
     const { ledger, queue } = this.desk;
     if (ledger.isElsewhere || !this.mayDecide(sample)) return;
+    const isStay = sample.is_second_look && isUsual(choice, sample);
     this.desk.noteStep(ledger.decide([{ sample, ...choice }]));
-    this.desk.announce(this.desk.describe(sample));
+    this.desk.announce(
+      isStay ? `stayed with ${this.desk.describeUsual(sample)}` : this.desk.describe(sample),
+    );
     this.desk.go(sample === queue.sample ? queue.openFrom(queue.at + 1) : queue.at);
+  }
+
+  decideUsual() {
+    this.decide(usualChoice(this.sample));
   }
 
   takeSuggestion() {
@@ -124,9 +132,10 @@ export class Card {
   takeOther() {
     const { sample } = this;
     if (!this.mayDecide(sample)) return;
+    const given = sample.is_second_look ? [sample.given_label] : [];
     this.desk.picker.open({
       title: "Which class is it?",
-      first: sample.top_labels,
+      first: [...given, ...sample.top_labels],
       onPick: (label) => this.decide({ verdict: "relabel", label }, sample),
     });
   }
@@ -136,26 +145,35 @@ export class Card {
   showLabels() {
     const { sample, desk } = this;
     const hasSuggestion = sample.suggested_label !== null;
-    this.part.given.textContent = desk.name(sample.given_label);
+    const usual = desk.describeUsual(sample);
+    const given = desk.name(sample.given_label);
+    write(this.part.givenTitle, sample.is_second_look ? "Reviewed label" : "Given label");
+    this.part.given.textContent = usual;
+    write(this.part.givenNote, sample.is_second_look ? `Stay with ${usual}` : "Keep it");
     this.part.suggested.textContent = hasSuggestion ? desk.name(sample.suggested_label) : "none";
-    this.part.suggestedNote.textContent = hasSuggestion
-      ? "Take it"
-      : "the model agrees on the class";
+    const why = sample.p_clean === null ? "not shown" : "the model agrees on the class";
+    this.part.suggestedNote.textContent = hasSuggestion ? "Take it" : why;
     desk.button("suggestion").disabled = !hasSuggestion;
     this.part.noteText.textContent = sample.note ?? "";
     write(
       this.part.spoken,
-      `${sample.file_name}, given label ${desk.name(sample.given_label)}, suggested label ${this.part.suggested.textContent}`,
+      [
+        sample.file_name,
+        `given label ${given}`,
+        ...(sample.is_second_look ? [`reviewed label ${usual}`] : []),
+        `suggested label ${this.part.suggested.textContent}`,
+      ].join(", "),
     );
     this.showClasses();
   }
 
-  /** The given label first, then the five nearest others: always as many rows, so nothing moves. */
+  /** The usual label first, then the five nearest others: always as many rows, so nothing moves. */
   showClasses() {
     const { sample } = this;
     const { classes } = this.part;
     const focused = classes.contains(document.activeElement) && document.activeElement.dataset.rank;
-    const given = this.classRow({ key: "K", label: sample.given_label, ...this.ofGiven() });
+    const { label } = usualChoice(sample);
+    const usual = this.classRow({ key: "K", label, ...this.simsOf(label) });
     const top = sample.top_labels.map((label, rank) =>
       this.classRow({
         key: `${rank + 1}`,
@@ -170,26 +188,28 @@ export class Card {
       make("li", "desk-class-blank"),
     );
     blanks.forEach((blank) => blank.setAttribute("aria-hidden", "true"));
-    classes.replaceChildren(given, ...top, ...blanks);
+    classes.replaceChildren(usual, ...top, ...blanks);
     if (focused) classes.querySelector(`[data-rank="${focused}"]`)?.focus();
   }
 
-  /** The similarities of the given label, unless the run knew a reviewed one instead. */
-  ofGiven() {
-    const { given_label, scored_label, pos_sim, neg_sim } = this.sample;
-    return scored_label === given_label ? { pos: pos_sim, neg: neg_sim } : {};
+  /** The similarities of a label that the run scored, nothing of another one. */
+  simsOf(label) {
+    const { scored_label, pos_sim, neg_sim } = this.sample;
+    return scored_label === label && pos_sim !== null ? { pos: pos_sim, neg: neg_sim } : {};
   }
 
-  classRow({ key, rank = "given", label, pos, neg }) {
+  classRow({ key, rank = "usual", label, pos, neg }) {
     const name = this.desk.name(label);
     const button = make("button", "desk-button desk-class");
     button.type = "button";
-    button.dataset.act = rank === "given" ? "keep" : "class";
+    button.dataset.act = rank === "usual" ? "keep" : "class";
     button.dataset.rank = rank;
     const nameElement = make("span", "desk-class-name", name);
     nameElement.dir = "auto";
     button.append(make("kbd", "", key), nameElement);
-    if (rank === "given") button.append(make("em", "desk-class-given", "given"));
+    if (label === this.sample.given_label)
+      button.append(make("em", "desk-class-given", "given"));
+    else if (rank === "usual") button.append(make("em", "desk-class-given", "reviewed"));
     if (pos !== undefined) {
       button.append(
         this.bars(pos, neg),
@@ -221,9 +241,11 @@ export class Card {
 
   showWhy() {
     const { sample, desk } = this;
-    write(this.part.whyHeading, `Why it is ${sample.is_clean ? "believed" : "flagged"}`);
+    const isHidden = sample.p_clean === null;
+    const why = `Why it is ${sample.is_clean ? "believed" : "flagged"}`;
+    write(this.part.whyHeading, isHidden ? "A second opinion" : why);
     this.part.clean.textContent = percent(sample.p_clean);
-    desk.root.style.setProperty("--clean", sample.p_clean);
+    desk.root.style.setProperty("--clean", sample.p_clean ?? 0);
     desk.root.style.setProperty("--threshold", desk.session.clean_threshold);
     write(this.part.threshold, `flagged up to ${percent(desk.session.clean_threshold)}`);
     this.part.cleanMeter.dataset.clean = sample.is_clean;

@@ -1,7 +1,7 @@
 /** Why a sample is in the queue: one sentence, trusted examples to compare with, its history. */
 
+import { VERDICTS } from "./choice.js";
 import { make, write } from "./dom.js";
-import { VERDICTS } from "./ledger.js";
 import { pictureAddress } from "./pictures.js";
 
 const AFTER_MS = 60;

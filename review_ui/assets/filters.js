@@ -1,7 +1,7 @@
 /** The filter of the queue: its dialog, the chips that show what is in use, and its words. */
 
+import { VERDICTS } from "./choice.js";
 import { afterPause, counted, countedImages, make, makeButton, percent } from "./dom.js";
-import { VERDICTS } from "./ledger.js";
 import { asked } from "./view.js";
 
 const COUNT_AFTER_MS = 250;

@@ -3,6 +3,7 @@
  * a class or verdict; one key then confirms the page as one step.
  */
 
+import { isUsual, settled, usualChoice } from "./choice.js";
 import { counted, countedImages, write } from "./dom.js";
 import { Pictures } from "./pictures.js";
 import { makeTile, paintTile } from "./tile.js";
@@ -11,7 +12,7 @@ const THUMBNAIL_PX = 320;
 const KEPT_PICTURES = 900;
 const RETRY_MS = 2000;
 const HOW_TO =
-  "Click, or drag over, what is wrong; the rest keeps its label. Under each image: its label, the suggestion, the probability that the label is right.";
+  "Click, or drag over, what is wrong; the rest stays as it is. Under each image: its label, the suggestion, the probability that the label is right.";
 
 export class Grid {
   constructor(desk) {
@@ -100,12 +101,12 @@ export class Grid {
     const plan = this.plans.get(id);
     if (plan) return { kind: "planned", text: this.planText(plan) };
     if (this.marked.has(id)) return { kind: "marked", text: "which class?" };
-    if (sample.isDone || sample.verdict) return { kind: "done", text: this.desk.describe(sample) };
-    return { kind: "open", text: "" };
+    const isOpen = !sample.isDone && (!sample.verdict || sample.is_second_look);
+    return isOpen ? { kind: "open", text: "" } : { kind: "done", text: this.desk.describe(sample) };
   }
 
   planText({ verdict, label }) {
-    return verdict === "relabel" ? this.desk.name(label) : verdict;
+    return label === null ? verdict : this.desk.name(label);
   }
 
   showConfirm() {
@@ -113,12 +114,19 @@ export class Grid {
     const nChanged = due.filter((one) => this.plans.has(one.sample_id)).length;
     const nUnseen = this.unseen(due).length;
     const nMarked = due.filter((one) => this.marked.has(one.sample_id)).length;
+    const nStay = due.filter((one) => one.is_second_look && !this.plans.has(one.sample_id)).length;
+    const parts = [
+      [due.length - nChanged - nStay, "keep"],
+      [nStay, "stay with"],
+      [nChanged, "change"],
+    ].filter(([n]) => n > 0);
+    const isAll = parts.length === 1 && nChanged === 0;
+    const said = parts.map(([n, word]) => `${word} ${isAll ? "all " : ""}${n}`).join(", ");
     const texts = [
       [nMarked > 0, `${nMarked} marked: choose what they are`],
       [nUnseen > 0, `Show the rest first (${nUnseen})`],
       [due.length === 0, "Next page"],
-      [nChanged > 0, `Keep ${due.length - nChanged}, change ${nChanged}`],
-      [true, `Keep all ${due.length}`],
+      [true, capitalised(said)],
     ];
     write(this.part.confirmText, texts.find(([holds]) => holds)[1]);
   }
@@ -193,10 +201,10 @@ export class Grid {
     for (const sample of chosen) {
       const plan = choose(sample);
       if (!plan) nWithout += 1;
-      else if (isKeep(plan, sample)) this.mark(sample, false);
+      else if (isUsual(plan, sample)) this.mark(sample, false);
       else {
         this.marked.delete(sample.sample_id);
-        this.plans.set(sample.sample_id, plan);
+        this.plans.set(sample.sample_id, settled(plan, sample));
       }
     }
     this.say(nWithout > 0 ? `${countedImages(nWithout)} without a suggestion: give a class` : "");
@@ -225,8 +233,8 @@ export class Grid {
   /** Shows the plans of a step that was taken back, so that one of them can be mended. */
   restore(step) {
     for (const { sample, after } of step.changes) {
-      if (!after.verdict || after.verdict === "keep") continue;
-      this.plans.set(sample.sample_id, { verdict: after.verdict, label: after.reviewed_label });
+      const plan = { verdict: after.verdict, label: after.reviewed_label };
+      if (plan.verdict && !isUsual(plan, sample)) this.plans.set(sample.sample_id, plan);
     }
   }
 
@@ -269,13 +277,12 @@ export class Grid {
     const end = this.start + this.size;
     const choices = samples.map((sample) => ({
       sample,
-      ...(this.plans.get(sample.sample_id) ?? { verdict: "keep" }),
+      ...(this.plans.get(sample.sample_id) ?? usualChoice(sample)),
     }));
-    for (const { sample_id: id } of samples) this.plans.delete(id);
-    const nKept = choices.filter((one) => one.verdict === "keep").length;
+    const nChanged = samples.filter(({ sample_id: id }) => this.plans.delete(id)).length;
     if (choices.length > 0) {
       this.desk.noteStep(this.desk.ledger.decide(choices));
-      this.desk.announce(`kept ${nKept}, changed ${choices.length - nKept}`);
+      this.desk.announce(`left ${choices.length - nChanged} as they were, changed ${nChanged}`);
     }
     this.desk.go(this.queue.openFrom(end));
     scrollTo({ top: 0 });
@@ -358,6 +365,6 @@ export class Grid {
   }
 }
 
-function isKeep({ verdict, label }, sample) {
-  return verdict === "keep" || (verdict === "relabel" && label === sample.given_label);
+function capitalised(text) {
+  return text.slice(0, 1).toUpperCase() + text.slice(1);
 }

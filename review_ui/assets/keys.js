@@ -3,7 +3,7 @@
 import { make } from "./dom.js";
 
 const CARD = [
-  [["Space", "K"], "keep", "keep the given label"],
+  [["Space", "K"], "keep", "keep the given label; in a second look, stay with the decision"],
   [["Enter"], "suggestion", "take the suggested label"],
   [["1", "2", "3", "4", "5"], "class", "one of the five most similar other classes"],
   [["/"], "other", "any other class, by its name"],
@@ -15,7 +15,7 @@ const CARD = [
   [["H"], "history", "what was decided about the image before"],
 ];
 const GRID = [
-  [["Enter"], "confirm", "confirm the page: what is not marked keeps its label"],
+  [["Enter"], "confirm", "confirm the page: what is not marked stays as it is"],
   [["Space", "M"], "mark", "mark the image under the cursor, or take the mark away"],
   [["A"], "markAll", "mark all images of the page, or none"],
   [["S"], "suggestion", "the marked ones take their own suggestion"],
@@ -24,7 +24,7 @@ const GRID = [
   [["B"], "both", "the marked ones: both"],
   [["X"], "exclude", "the marked ones: exclude"],
   [["U"], "unsure", "the marked ones: unsure"],
-  [["K"], "keep", "the marked ones: keep after all"],
+  [["K"], "keep", "the marked ones: keep or stay after all"],
   [["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"], "move", "move the cursor"],
   [
     ["Shift+ArrowLeft", "Shift+ArrowRight", "Shift+ArrowUp", "Shift+ArrowDown"],
@@ -32,6 +32,14 @@ const GRID = [
     "move the cursor and mark on the way",
   ],
   [["PageUp", "PageDown"], "page", "look at other pages without deciding"],
+];
+/** Heard by the figure that has the focus; see walk.js. */
+const PLOTS = [
+  [["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"], "", "walk to the next point, or bar"],
+  [["PageUp", "PageDown"], "", "the point before or after it by suspicion"],
+  [["Home", "End"], "", "the most and the least suspect point"],
+  [["Enter"], "", "open the image, or the bar as a queue"],
+  [["Space"], "", "a corner of a region; at a second point, open the region"],
 ];
 const EVERYWHERE = [
   [["Z"], "undo", "undo the last step, after a restart too"],
@@ -96,6 +104,7 @@ export function listKeys(element) {
     ["One image", CARD],
     ["Everywhere", EVERYWHERE],
     ["Grid", GRID],
+    ["Plots", PLOTS],
   ];
   element.replaceChildren(
     ...groups.map(([title, entries]) => {

@@ -4,19 +4,12 @@
  * A choice is {sample, verdict, label}; choices made together are one group and one undo step.
  */
 
+import { settled } from "./choice.js";
 import { newUid } from "./dom.js";
 import { Outbox } from "./outbox.js";
 
 const PACE_WINDOW_MS = 3 * 60 * 1000;
 const LEAST_STEPS_OF_PACE = 3;
-
-export const VERDICTS = {
-  keep: "kept",
-  relabel: "relabelled",
-  both: "both",
-  exclude: "excluded",
-  unsure: "unsure",
-};
 
 export class Ledger {
   /**
@@ -81,13 +74,14 @@ export class Ledger {
   /** Takes one group of choices and returns its name; the given label as a label means keep. */
   decide(choices) {
     const group = newUid();
-    const changes = choices.map(({ sample, verdict, label = null }) => {
-      const isKept = verdict === "keep" || (verdict === "relabel" && label === sample.given_label);
+    const changes = choices.map(({ sample, ...choice }) => {
+      const { verdict, label } = settled(choice, sample);
       const after = {
-        verdict: isKept ? "keep" : verdict,
-        reviewed_label: isKept ? sample.given_label : label,
+        verdict,
+        reviewed_label: label,
         reviewer: this.reviewer,
         is_disputed: false,
+        is_second_look: false,
         isDone: true,
       };
       return { sample, before: fieldsOf(sample, after), after };
@@ -163,9 +157,10 @@ export class Ledger {
 
   /** Keeps the shown progress right until the server's own figures arrive. */
   set(sample, fields) {
-    const wasDecided = Boolean(sample.verdict);
+    const before = { ...sample };
     Object.assign(sample, fields);
-    const change = Number(Boolean(sample.verdict)) - Number(wasDecided);
+    this.progress.n_second_look += Number(sample.is_second_look) - Number(before.is_second_look);
+    const change = Number(Boolean(sample.verdict)) - Number(Boolean(before.verdict));
     if (sample.is_clean || change === 0) return;
     this.progress.n_decided += change;
     this.progress.n_left -= change;

@@ -1,7 +1,7 @@
 /** What the desk says in place of images: nothing yet, loading, out of reach, all done. */
 
+import { VERDICTS } from "./choice.js";
 import { counted, make, makeButton, openTab } from "./dom.js";
-import { VERDICTS } from "./ledger.js";
 
 export class Messages {
   constructor(root, part) {

@@ -21,8 +21,9 @@ export class Outbox {
    * understood and said no, with `error.isAnotherStore` when it serves another store, and with
    * anything else when it could not be reached.
    *
-   * onState(state, n) tells how the n waiting decisions do: "saving"; "retrying" or "elsewhere"
-   * from a failure to the next success; "saved" when none is left.
+   * onState(state, n, problem) tells how the n waiting decisions do: "saving"; "retrying" or
+   * "elsewhere" from a failure, which the problem says, to the next success; "saved" when none is
+   * left.
    */
   constructor({ store, send, onState, onAnswer, onRefused }) {
     this.store = store;
@@ -33,6 +34,7 @@ export class Outbox {
     this.onRefused = onRefused;
     this.count = 0;
     this.state = "saving";
+    this.problem = "";
     this.isPumping = false;
     this.entries = leftOver(this.prefix);
     this.closing = new AbortController();
@@ -91,6 +93,7 @@ export class Outbox {
       } catch (error) {
         if (!error.refused) {
           this.state = error.isAnotherStore ? "elsewhere" : "retrying";
+          this.problem = error.message;
           this.report();
           await pause(wait);
           wait = Math.min(wait * 2, LONGEST_WAIT_MS);
@@ -122,7 +125,7 @@ export class Outbox {
   }
 
   report() {
-    if (!this.isClosed) this.onState(this.size > 0 ? this.state : "saved", this.size);
+    if (!this.isClosed) this.onState(this.size > 0 ? this.state : "saved", this.size, this.problem);
   }
 
   settle(batch) {

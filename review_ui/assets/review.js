@@ -8,10 +8,11 @@
 import { listen } from "./acts.js";
 import { Bulk } from "./bulk.js";
 import { Card } from "./card.js";
+import { VERDICTS, usualChoice } from "./choice.js";
 import { partsOf, write } from "./dom.js";
 import { Filters } from "./filters.js";
 import { Grid } from "./grid.js";
-import { Ledger, VERDICTS } from "./ledger.js";
+import { Ledger } from "./ledger.js";
 import { Messages } from "./messages.js";
 import { Server } from "./net.js";
 import { NoteDialog } from "./note.js";
@@ -50,7 +51,7 @@ class Desk {
     this.messages = new Messages(root, this.part);
     this.ledger = new Ledger({
       server: this.server,
-      onSaved: (state, n) => showSaved(this.part, state, n),
+      onSaved: (...saved) => showSaved(this.part, ...saved),
       onProgress: () => this.showProgress(),
       onConfirmed: (items) => this.onConfirmed(items),
       onStale: (ids) => this.refresh(ids),
@@ -243,9 +244,10 @@ class Desk {
     this.focus();
   }
 
-  leavePlots(then) {
+  async leavePlots(then) {
     this.isPlots = false;
-    then();
+    await then();
+    this.focus();
   }
 
   keepPlace() {
@@ -319,6 +321,12 @@ class Desk {
     return `${VERDICTS[sample.verdict]}${label}`;
   }
 
+  /** What the usual choice leaves as it is, in words. */
+  describeUsual(sample) {
+    const { verdict, label } = usualChoice(sample);
+    return label === null ? VERDICTS[verdict] : this.name(label);
+  }
+
   name(label) {
     return this.session.classes[label];
   }
@@ -327,9 +335,10 @@ class Desk {
     return this.root.querySelector(`[data-act="${act}"]`);
   }
 
-  /** In the grid the focus is in the list, so that a screen reader follows its cursor. */
+  /** In grid and plots the focus is where the arrows are heard. */
   focus() {
-    const place = this.root.dataset.view === "grid" ? this.part.tiles : this.root;
+    const { tiles, scatter } = this.part;
+    const place = { grid: tiles, plots: scatter }[this.root.dataset.view] ?? this.root;
     if (!document.querySelector("dialog[open]")) place.focus({ preventScroll: true });
   }
 

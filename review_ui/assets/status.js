@@ -39,11 +39,11 @@ function paceText(pace, nLeft) {
   return `${Math.round(pace)} a minute, about ${counted(Math.ceil(nLeft / pace))} min to go`;
 }
 
-export function showSaved(part, state, n) {
+export function showSaved(part, state, n, problem) {
   const texts = {
     saved: "Saved",
     saving: n > 1 ? `Saving ${n}` : "Saving",
-    retrying: `NOT SAVED: ${n} waiting, retrying`,
+    retrying: `NOT SAVED: ${n} waiting, retrying. ${problem}`,
     elsewhere: `NOT SAVED: ${n} waiting. Another workspace is open here. Reload the page.`,
   };
   part.saved.dataset.state = state;

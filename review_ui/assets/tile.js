@@ -1,5 +1,6 @@
 /** One thumbnail of a page: how it looks and what a screen reader says about it. */
 
+import { usualChoice } from "./choice.js";
 import { make, percent, write } from "./dom.js";
 
 /** A tile for a sample; `paint` brings it up to date. */
@@ -11,13 +12,13 @@ export function makeTile(sample, name) {
   tile.title = sample.file_name;
   const frame = make("span", "desk-tile-frame");
   frame.append(make("span", "desk-tile-plan"));
-  const given = make("strong", "desk-ellipsis", name(sample.given_label));
-  given.dir = "auto";
+  const label = make("strong", "desk-ellipsis", name(labelOf(sample)));
+  label.dir = "auto";
   const foot = make("span", "desk-tile-foot");
   const suggested = make("span", "desk-ellipsis", suggestion(sample, name));
   suggested.dir = "auto";
   foot.append(suggested, make("span", "desk-tile-clean", percent(sample.p_clean)));
-  tile.append(frame, given, foot);
+  tile.append(frame, label, foot);
   return tile;
 }
 
@@ -36,14 +37,20 @@ export function paintTile(tile, sample, { kind, text, isCursor, picture, picture
     frame.querySelector("img")?.remove();
     frame.prepend(picture);
   }
-  const words = { open: "keeps its label", marked: "marked wrong, needs a class" };
+  const stays = sample.is_second_look ? "stays as decided" : "keeps its label";
+  const words = { open: stays, marked: "marked wrong, needs a class" };
   const state = pictureState === "there" ? (words[kind] ?? text) : `image ${pictureState}`;
   const suggested =
     sample.suggested_label === null ? "" : `, suggested ${name(sample.suggested_label)}`;
   tile.setAttribute(
     "aria-label",
-    `${name(sample.given_label)}${suggested}, clean ${percent(sample.p_clean)}: ${state}`,
+    `${name(labelOf(sample))}${suggested}, clean ${percent(sample.p_clean)}: ${state}`,
   );
+}
+
+/** The label that the usual choice leaves on it. */
+function labelOf(sample) {
+  return usualChoice(sample).label ?? sample.given_label;
 }
 
 function suggestion({ suggested_label: label }, name) {

@@ -12,7 +12,9 @@ from deft_core.workspace import Workspace
 from tests.browser.conftest import (
     CLASS_NAMES,
     N_SAMPLES,
+    App,
     StartApp,
+    call_oneself,
     leave,
     open_desk,
     press,
@@ -20,43 +22,159 @@ from tests.browser.conftest import (
 )
 from tests.small_world import add_predictions, add_scores
 
+DOG = CLASS_NAMES.index("dog")
+
 
 @pytest.fixture
 def second_round(scored: Path) -> Path:
-    """Samples 0 and 1 were kept in round 1; both models say "dog" of 0; 9 is a new suspect."""
-    predicted = [5, 1, *[5] * 8, *[i % 5 for i in (10, 11)]]
-    p_clean = [0.1, 0.9, *[0.2] * 6, 0.9, 0.15, 0.9, 0.9]
+    """Decided in round 1: 0 kept, 1 kept, 2 relabelled from class 2 to caterpillar. Both new models
+    say "dog" of 0, and of 2 that the given label was right; 9 is a new suspect."""
+    predicted = [DOG, 1, 2, *[DOG] * 7, *[i % 5 for i in (10, 11)]]
+    p_clean = [0.1, 0.9, 0.3, *[0.2] * 5, 0.9, 0.15, 0.9, 0.9]
+    decided = [("keep", None), ("keep", None), ("relabel", 1)]
     with Workspace.open(scored) as workspace:
         workspace.review.decide(
-            [Decision(uid=f"{i}", group=f"{i}", sample_id=i, verdict="keep") for i in (0, 1)]
+            [
+                Decision(uid=f"{i}", group=f"{i}", sample_id=i, verdict=verdict, label=label)
+                for i, (verdict, label) in enumerate(decided)
+            ]
         )
         add_predictions(workspace.store, predicted, [0.95] * N_SAMPLES)
         add_scores(workspace.store, p_clean, predicted=predicted, run_id="phase1-003", round=2)
     return scored
 
 
-def test_a_second_look_says_why_and_ends_with_a_new_decision(
-    second_round: Path, start_app: StartApp, page: Page
-) -> None:
+@pytest.fixture
+def app(second_round: Path, start_app: StartApp, page: Page) -> App:
+    """The desk with the queue "second look" open."""
     app = start_app(second_round)
     open_desk(page, app)
-    queues = page.get_by_role("combobox", name="Queue")
-    changes = page.get_by_role("list", name="What changed")
-    expect(changes).to_contain_text("New: not flagged in round 1.")
-    expect(queues.locator("option")).to_contain_text(
-        ["Suspects", "New this round (1)", "Second look (1)", "Disagreements", "All images"]
+    page.get_by_role("combobox", name="Queue").select_option("second look")
+    expect(page.locator(".desk-file")).to_contain_text("00 ")
+    return app
+
+
+def decided_anew(app: App) -> dict[int, tuple[str, int | None]]:
+    """What was decided in round 2, read after the application ended."""
+    app.stop()
+    with Workspace.open(app.workspace) as workspace:
+        rows = workspace.store.log.current().to_pylist()
+    return {
+        row["sample_id"]: (row["verdict"], row["reviewed_label"])
+        for row in rows
+        if row["round"] == 2
+    }
+
+
+def test_the_second_round_says_what_is_new(
+    second_round: Path, start_app: StartApp, page: Page
+) -> None:
+    open_desk(page, start_app(second_round))
+    expect(page.get_by_role("list", name="What changed")).to_contain_text(
+        "New: not flagged in round 1."
+    )
+    expect(page.get_by_role("combobox", name="Queue").locator("option")).to_contain_text(
+        ["Suspects", "New this round (1)", "Second look (2)", "Disagreements", "All images"]
     )
 
-    queues.select_option("second look")
 
-    expect(page.locator(".desk-file")).to_contain_text("00 ")
+def test_a_questioned_decision_stays_with_the_cheapest_key(app: App, page: Page) -> None:
+    """Undo and redo included; the button says what stays."""
+    file = page.locator(".desk-file")
+    changes = page.get_by_role("list", name="What changed")
+    usual = page.locator(".desk-head[data-act=keep]")
     expect(changes).to_contain_text("You kept this in round 1; both new models say dog.")
-    press(page, "Enter")
-    wait_until_saved(page)
+    expect(usual).to_contain_text("Stay with cat")
+    press(page, "Space")
+    expect(page.locator("[data-part=announcer]")).to_have_text("stayed with cat")
+    expect(file).to_contain_text("02 ")
+    expect(changes).to_contain_text("to caterpillar in round 1; both new models say")
+    expect(usual).to_contain_text("Stay with caterpillar")
+    expect(page.locator(".desk-unseen")).to_contain_text("reviewed label caterpillar")
+    press(page, "k")
     expect(page.get_by_role("heading", name="This queue is done")).to_be_visible()
+    wait_until_saved(page)
+    expect(page.get_by_role("option", name="Second look", exact=True)).to_have_count(1)
     page.keyboard.press("z")
-    expect(changes).to_contain_text("You kept this in round 1; both new models say dog.")
-    press(page, "Enter")
+    expect(file).to_contain_text("02 ")
+    expect(usual).to_contain_text("Stay with caterpillar")
+    wait_until_saved(page)
+    page.keyboard.press("Shift+Z")
+    expect(page.locator(".desk-badge:visible")).to_have_text("relabelled caterpillar")
     wait_until_saved(page)
     leave(page)
-    assert app.decisions()[0] == ("relabel", CLASS_NAMES.index("dog"))
+    assert decided_anew(app) == {0: ("keep", 0), 2: ("relabel", 1)}
+
+
+def test_the_given_label_and_the_suggestion_are_a_key_away(app: App, page: Page) -> None:
+    press(page, "Enter")
+    given = page.locator(".desk-class", has_text="given")
+    expect(given).to_contain_text(CLASS_NAMES[2])
+    expect(given.locator("kbd")).to_have_text("1")
+    press(page, "/")
+    options = page.get_by_role("dialog").get_by_role("option")
+    expect(options.first).to_have_text(CLASS_NAMES[2])
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="This queue is done")).to_be_visible()
+    wait_until_saved(page)
+    leave(page)
+    assert decided_anew(app) == {0: ("relabel", DOG), 2: ("keep", 2)}
+
+
+def test_a_page_of_questioned_decisions_stays_by_default(app: App, page: Page) -> None:
+    page.keyboard.press("g")
+    tiles = page.locator('.desk-tile[data-kind="open"][data-picture="there"]')
+    expect(tiles).to_have_count(2)
+    expect(tiles.last.locator("strong")).to_have_text("caterpillar")
+    confirm = page.locator(".desk-confirm")
+    expect(confirm).to_contain_text("Stay with all 2")
+    tiles.first.click()
+    page.keyboard.press("s")
+    expect(confirm).to_contain_text("Stay with 1, change 1")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="This queue is done")).to_be_visible()
+    page.keyboard.press("z")
+    expect(confirm).to_contain_text("Stay with 1, change 1")
+    page.keyboard.press("Enter")
+    wait_until_saved(page)
+    leave(page)
+    assert decided_anew(app) == {0: ("relabel", DOG), 2: ("relabel", 1)}
+
+
+def test_all_questioned_decisions_stay_in_one_step(app: App, page: Page) -> None:
+    page.get_by_role("button", name="Apply to all").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("2 images will stay as they were decided. You need")
+    dialog.get_by_role("button", name="Apply to all 2").click()
+    expect(page.get_by_role("heading", name="No image matches")).to_be_visible()
+    leave(page)
+    assert decided_anew(app) == {0: ("keep", 0), 2: ("relabel", 1)}
+
+
+def test_a_second_reviewer_sees_nothing_of_a_run_that_learnt_the_first_decision(
+    second_round: Path, start_app: StartApp, page: Page
+) -> None:
+    with Workspace.open(second_round) as workspace:
+        workspace.review.set_double_share(1)
+    app = start_app(second_round)
+    open_desk(page, app)
+    call_oneself(page, "bob")
+    page.keyboard.press("f")
+    page.get_by_label("Part of the path").fill("00 ")
+    page.get_by_role("button", name="Show them").click()
+    expect(page.locator(".desk-file")).to_contain_text("00 ")
+    expect(page.locator("[data-part=clean]")).to_have_text("hidden")
+    expect(page.locator("[data-part=suggestedNote]")).to_have_text("not shown")
+    expect(page.locator(".desk-sentence")).to_contain_text("has learnt from the first decision")
+    expect(page.get_by_role("list", name="What changed")).to_have_count(0)
+    expect(page.locator(".desk-class")).to_have_count(1)
+    page.keyboard.press("p")
+    expect(page.locator(".desk-scatter")).to_have_attribute("data-state", "drawn")
+    expect(page.locator(".desk-scatter .desk-ring")).to_be_hidden()
+    page.keyboard.press("g")
+    expect(page.locator(".desk-tile-clean")).to_have_text(["hidden"])
+    page.keyboard.press("c")
+    press(page, "x")
+    wait_until_saved(page)
+    leave(page)
+    assert app.decisions()[0] == ("unsure", None)  # "me" had kept it.

@@ -1,0 +1,28 @@
+/** Verdicts in words, and the usual choice: what the cheapest key decides about a sample. */
+
+export const VERDICTS = {
+  keep: "kept",
+  relabel: "relabelled",
+  both: "both",
+  exclude: "excluded",
+  unsure: "unsure",
+};
+
+/** The given label is kept; a decision that is asked for a second look stays as it is. */
+export function usualChoice(sample) {
+  if (sample.is_second_look) return { verdict: sample.verdict, label: sample.reviewed_label };
+  return { verdict: "keep", label: sample.given_label };
+}
+
+/** Whether a choice comes to the usual one; the given label as a label means keep. */
+export function isUsual(choice, sample) {
+  const [one, other] = [choice, usualChoice(sample)].map((each) => settled(each, sample));
+  return one.verdict === other.verdict && one.label === other.label;
+}
+
+/** A choice as it is stored, with the reviewed label that it leads to, or null. */
+export function settled({ verdict, label = null }, { given_label: given }) {
+  if (verdict === "keep" || (verdict === "relabel" && label === given))
+    return { verdict: "keep", label: given };
+  return { verdict, label: verdict === "relabel" ? label : null };
+}
