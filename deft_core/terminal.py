@@ -22,6 +22,13 @@ GONE_ASTRAY = (
     "than by chance, so its scores mean nothing. Start it again with a gradient limit of 1, or "
     "with a lower learning rate."
 )
+EXPORT_STAGES = (
+    "loading the model",
+    "writing the model",
+    "reading it again",
+    "translating to ONNX",
+)
+"""What export-model says on its way; the last one only if ONNX is asked for."""
 ERASE_LINE = "\r\x1b[2K"
 
 
