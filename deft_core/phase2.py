@@ -294,6 +294,7 @@ class Adaptation:
     ) -> Generator[Progress, None, Predictions]:
         """What the classifier says of the readable samples among `rows`, in their order."""
         assert self._loader is not None
+        self.engine.share_buffers(classifier)
         module = self._judged_part(classifier)
         parts = Parts(self._settings, device=self.engine.device, meter=self._meter, use=stage)
         nothing = np.empty(0, np.int64)
