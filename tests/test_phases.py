@@ -18,10 +18,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from sklearn.metrics import cohen_kappa_score
 
 from deft_core import checkpoint, clip, phase1, training
 from deft_core.config import IMAGE_SIDES, Phase1Config
 from deft_core.demo import write_demo
+from deft_core.engine import Engine
 from deft_core.errors import RunError
 from deft_core.ingest import read_source
 from deft_core.run_folder import Progress, RunFolder
@@ -103,6 +105,11 @@ def test_phase_1_scores_every_sample(data: Path, make_run: Callable[..., RunFold
     report = folder.read_json("report.json")
     assert report["n_scored"] == N_TRAIN
     assert report["n_flagged"] == (p_clean[:N_TRAIN] <= 0.5).sum()
+    given, predicted = (
+        table[name].to_numpy()[:N_TRAIN]
+        for table, name in ((folder.samples(), "given_label"), (scores, "predicted_label"))
+    )
+    assert report["kappa"] == pytest.approx(cohen_kappa_score(given, predicted))
     assert np.load(folder.path / "features.npy").shape == (N_TRAIN + N_TEST, 16)
     assert {"loading the model", "warm-up"} <= {one.stage for one in reports}
 
@@ -399,7 +406,7 @@ class SmallMemory:
 def detect(folder: RunFolder, *, n_held: int) -> tuple[np.ndarray, list[str]]:
     """The features of every sample after phase 1 with that memory, and the notes on the way."""
     settings = Phase1Config.from_json(folder.config()["settings"])
-    engine, samples = training.Engine(settings), folder.samples().slice(0, N_TRAIN)
+    engine, samples = Engine(settings), folder.samples().slice(0, N_TRAIN)
     torch.manual_seed(settings.seed)
     detector = phase1.build_detector(settings, CLASS_NAMES)
     detector.clip.visual.register_forward_pre_hook(SmallMemory(n_held))

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 from playwright.sync_api import Page, expect
 
-from deft_core.config import DEMO_MODEL, Phase1Config
+from deft_core.config import Phase1Config
+from deft_core.presets import DEMO_MODEL
 from deft_core.run_folder import Progress, RunFolder
 from tests.browser.conftest import CLASS_NAMES, N_FLAGGED, N_SAMPLES, StartApp, open_desk
 
@@ -97,6 +98,7 @@ def test_a_run_is_shown_before_and_after_a_reload_until_it_fails(
     expect(page.locator(".block.notice-bad:visible")).to_contain_text("Smaller batches.")
     expect(page.get_by_role("button", name="Start phase 1")).to_be_enabled()
     expect(page.get_by_role("button", name="Go on with it")).to_be_visible()
+    expect(page.get_by_text("Found by phase1-001 in round 1")).to_be_visible()
     tab = page.locator("#detect-tab")
     expect(tab.get_by_role("radio", name="demo", exact=True)).to_be_checked()
 
@@ -143,8 +145,20 @@ def test_labels_are_exported_and_downloaded(scored: Path, start_app: StartApp, p
     expect(page.locator(".figures:visible")).to_contain_text(f"{N_FLAGGED}suspects undecided")
     page.get_by_role("button", name="Export").click()
     with page.expect_download() as download:
-        page.get_by_role("link", name="Download the CSV file").click()
+        page.get_by_role("link", name="Download the file").click()
     lines = Path(download.value.path()).read_text().splitlines()
     assert len(lines) == 1 + N_SAMPLES
     (written,) = (scored / "exports").iterdir()
     assert written.read_text().splitlines() == lines
+
+
+def test_a_model_that_is_not_there_is_said(scored: Path, start_app: StartApp, page: Page) -> None:
+    page.goto(start_app(scored).address)
+    page.get_by_role("tab", name="Export").click()
+    page.get_by_label("The newest phase 2's classifier", exact=False).check()
+    page.get_by_role("button", name="Export", exact=True).click()
+    expect(page.locator(".block.notice-bad:visible")).to_contain_text("Run phase 2 first.")
+    page.get_by_label("One CSV file with every image, its labels and verdict").check()
+    page.get_by_role("button", name="Export", exact=True).click()
+    expect(page.get_by_role("link", name="Download the file")).to_be_visible()
+    expect(page.locator(".block.notice-bad:visible")).to_have_count(0)
