@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from deft_core.decisions import Decision, Note
 from deft_core.errors import ExportError
-from deft_core.export import CSV_COLUMNS, FORMATS, export, folder_name
+from deft_core.export import COLUMNS, FORMATS, export, folder_name
 from deft_core.ingest import read_source
 from deft_core.review import Review
 from deft_core.store import Store, utc_now
@@ -81,7 +82,7 @@ def test_csv__every_sample_with_its_provenance(store: Store, root: Path, tmp_pat
     exported = export(store, format="csv", to=tmp_path / "out" / "labels.csv")
 
     rows = rows_of(exported.path)
-    assert tuple(rows[0]) == CSV_COLUMNS
+    assert tuple(rows[0]) == COLUMNS
     assert rows[0] == {
         "file_name": f"{NAMES[0]}/0.png",
         "split": "train",
@@ -196,6 +197,31 @@ def test_csv__only_training_samples_are_in_the_curated_set(tmp_path: Path) -> No
     assert exported.n_curated == 2
     assert (folders.n_samples, folders.n_curated) == (5, 2)
     assert len(files_in(tmp_path / "out")) == 5
+
+
+# --- jsonl
+
+
+def test_jsonl__the_rows_of_the_csv_with_their_types(store: Store, tmp_path: Path) -> None:
+    table = export(store, format="csv", to=tmp_path / "labels.csv").path
+
+    lines = export(store, format="jsonl", to=tmp_path / "labels.jsonl").path
+
+    rows = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
+    assert [tuple(row) for row in rows] == [COLUMNS] * 4
+    first, second = rows[0], rows[1]
+    assert (first["p_clean"], first["is_clean"], first["round"]) == (0.25, False, 1)
+    assert (first["final_label"], first["decided_at"]) == (NAMES[1], "2026-01-02T03:04:06+00:00")
+    assert (second["verdict"], second["reviewed_label"]) == (None, None)
+    words = {None: "", True: "true", False: "false"}
+    as_text = [
+        {
+            name: words[value] if value is None or isinstance(value, bool) else str(value)
+            for name, value in row.items()
+        }
+        for row in rows
+    ]
+    assert as_text == rows_of(table)
 
 
 # --- folders
@@ -315,7 +341,7 @@ def test_export__unknown_format(store: Store, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match='no export format "coco"') as caught:
         export(store, format="coco", to=tmp_path / "out")
 
-    assert caught.value.hint == "Formats: csv, folders."
+    assert caught.value.hint == "Formats: csv, jsonl, folders."
 
 
 def test_export__nothing_ingested(tmp_path: Path) -> None:
