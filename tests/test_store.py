@@ -363,6 +363,24 @@ def test_idle__the_write_ahead_log_is_folded_into_the_file_when_nobody_writes() 
     assert not rings.acquire(blocking=False)
 
 
+def test_idle__a_failure_is_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    rings = threading.Semaphore(0)
+
+    def fail() -> None:
+        rings.release()
+        raise OSError("disk full")
+
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    timer = IdleTimer(fail, seconds=0.01)
+    timer.touch()
+    assert rings.acquire(timeout=10)
+    until = time.monotonic() + 10
+    while not rings.acquire(blocking=False) and time.monotonic() < until:
+        timer.touch()
+    timer.close()
+    assert time.monotonic() < until
+
+
 def test_idle__a_checkpoint_that_the_engine_refuses_is_made_later(tmp_path: Path) -> None:
     database = Database(tmp_path / "store.duckdb", idle_seconds=0.01)
     write_ahead_log = tmp_path / "store.duckdb.wal"
