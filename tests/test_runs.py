@@ -30,7 +30,7 @@ from deft_core.runs import Runs
 from deft_core.selection import undecided
 from deft_core.store import Store
 from tests import stage_script
-from tests.small_world import NOW, fingerprint, make_store
+from tests.small_world import NOW, PATIENCE, fingerprint, make_store
 
 PROGRAM = (sys.executable, str(Path(__file__).with_name("stage_script.py")))
 
@@ -379,7 +379,7 @@ def test_a_run_whose_folder_is_deleted_ends_and_stops_nothing(runs: Runs, tmp_pa
 
     (tmp_path / run_id).rename(tmp_path / "moved away")
 
-    process.wait(timeout=60)
+    process.wait(timeout=PATIENCE)
     with pytest.raises(RunError, match="There is no run"):
         runs.wait(run_id)
     assert runs.list() == ()
@@ -826,7 +826,7 @@ def test_a_run_that_somebody_works_through_by_a_relative_path_is_alive(
     command = [*PROGRAM, "phase1", "--run", run_id]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while runs.view(run_id).state != "running":
             assert time.monotonic() < deadline
         runs.cancel(run_id)
