@@ -32,7 +32,7 @@ CLASS_NAMES = (
 FILE_NAMES = ("00 <b>bold.png", "01 ${window.hacked=1}.png", "02 {{x}}.png")
 N_SAMPLES = 12
 N_FLAGGED = 8
-PATIENCE_MS = 60_000
+PATIENCE_MS = 120_000
 """For what the page does, however busy the machine is."""
 CHROMIUM_FLAGS = (
     "--no-sandbox",
