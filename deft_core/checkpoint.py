@@ -13,8 +13,9 @@ NAME = "checkpoint.pt"
 
 def save(folder: RunFolder, state: dict[str, Any]) -> None:
     """Replace the checkpoint of a run; tensors, numbers and plain containers of them are kept."""
-    with folder.writing(NAME) as path:
-        torch.save(state, path)
+    # By its path torch would write it itself, and not say what the disk refused.
+    with folder.writing(NAME) as path, path.open("wb") as file:
+        torch.save(state, file)
 
 
 def load(folder: RunFolder, *, device: torch.device) -> dict[str, Any] | None:

@@ -4,6 +4,10 @@ Only two places show them: the command line (standard error, exit code 2) and th
 the browser side.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+
 EXIT_ERROR = 2
 """How a command ends that one of these has stopped."""
 
@@ -58,3 +62,11 @@ class CountChangedError(StoreError):
     def __init__(self, message: str, hint: str = "", *, n_matching: int) -> None:
         super().__init__(message, hint)
         self.n_matching = n_matching
+
+
+def chain_of(error: BaseException) -> Iterator[BaseException]:
+    """An error, then each one that led to it."""
+    one: BaseException | None = error
+    while one:
+        yield one
+        one = one.__cause__ or one.__context__

@@ -8,17 +8,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deft_core.errors import DiskFullError
+from deft_core.errors import DiskFullError, chain_of
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """No space, no quota, and no longer file than this."""
 
 
 def fullness(error: BaseException) -> str:
-    """The system's words for what is full, if that is what an error is about; else empty."""
+    """The system's words for what is full, if that is what an error, or one that led to it, is
+    about; else empty."""
+    # torch says only that something went wrong while another error was handled.
+    return next(filter(None, map(_fullness, chain_of(error))), "")
+
+
+def _fullness(error: BaseException) -> str:
     if isinstance(error, OSError):
         return os.strerror(error.errno) if error.errno in FULL else ""
-    # DuckDB has no error of its own for it.
+    # DuckDB and safetensors have no error of their own for it.
     return next((words for words in map(os.strerror, FULL) if words in str(error)), "")
 
 

@@ -55,7 +55,7 @@ def run(folder: RunFolder) -> Iterator[Progress]:
     task = folder.config()
     settings = Phase2Config.from_json(task["settings"])
     samples = folder.samples()
-    plan = Plan.of(samples, settings, round=task["round"])
+    plan = Plan.of(samples, settings)
 
     yield Progress(stage="loading the model")
     adaptation = Adaptation(folder, plan, settings, prompts=task["prompts"])

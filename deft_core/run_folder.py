@@ -176,6 +176,13 @@ class RunFolder:
         with writing_whole(self.path / name) as temporary:
             yield temporary
 
+    def sweep(self) -> None:
+        """Remove what a process that was killed left half written."""
+        for path in self.path.glob(".*.tmp"):
+            # Whoever watches the run writes JSON too, perhaps now.
+            if ".json." not in path.name:
+                path.unlink(missing_ok=True)
+
     def add_progress(self, progress: Progress) -> None:
         line = json.dumps({"time": time.time(), **asdict(progress)})
         with (self.path / "progress.jsonl").open("a", encoding="utf-8") as file:

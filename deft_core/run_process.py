@@ -17,11 +17,11 @@ from typing import Self
 
 import psutil
 
-from deft_core.errors import DeftError, RunError
-from deft_core.failures import explained
+from deft_core.errors import RunError
+from deft_core.failures import ERROR_OF_ASSISTANT, explained, told_by_assistant
 from deft_core.run_folder import WAITING, Progress, RunFolder
 
-ERROR_OF_ASSISTANT = "error.json"
+SECONDS_BETWEEN_LOOKS = 0.5
 
 Stage = Callable[[RunFolder], Generator[Progress, None, None]]
 
@@ -52,6 +52,8 @@ def execute(
         )
     if other is None:
         folder.write_json("proc.json", {"pid": os.getpid()})
+    _end_with_launcher()
+    folder.sweep()
     (folder.path / ERROR_OF_ASSISTANT).unlink(missing_ok=True)
     with _terminations() as is_told_to_stop:
         folder.set_status("running")
@@ -64,11 +66,13 @@ def execute(
                     if is_told_to_stop():
                         raise RunCancelled
         except BaseException as error:
-            known = _error_of_assistant(folder) or explained(error, folder)
-            # Workers of the stage get the signal too, and their ends look like failures of it.
-            if is_told_to_stop() or isinstance(error, KeyboardInterrupt):
+            told = told_by_assistant(folder)
+            # Workers of the stage get the signal too, and their ends look like failures of it; a
+            # launcher sends it when another process has failed.
+            if not told and (is_told_to_stop() or isinstance(error, KeyboardInterrupt)):
                 _leave(folder, "cancelled")
                 raise RunCancelled(f"{folder.run_id} was cancelled.") from error
+            known = told or explained(error, folder)
             if known is None:
                 _leave(
                     folder,
@@ -133,20 +137,34 @@ def assist(folder: RunFolder, stage: Stage) -> None:
     What the user can mend is left in the folder for that process, which sees only that this one
     is gone.
     """
+    _end_with_launcher()
     try:
         for _ in stage(folder):
             pass
-    except DeftError as error:
-        told = {"error": error.message, "hint": error.hint}
-        folder.write_json(ERROR_OF_ASSISTANT, told)
-        raise
+    except Exception as error:
+        known = explained(error, folder)
+        if known:
+            told = {"error": known.message, "hint": known.hint}
+            folder.write_json(ERROR_OF_ASSISTANT, told)
+        if known is None or known is error:
+            raise
+        raise known from error
 
 
-def _error_of_assistant(folder: RunFolder) -> DeftError | None:
-    if not (folder.path / ERROR_OF_ASSISTANT).exists():
-        return None
-    told = folder.read_json(ERROR_OF_ASSISTANT)
-    return RunError(told["error"], told["hint"])
+def _end_with_launcher() -> None:
+    """Where `accelerate launch` started this process among others, let it end when that is gone:
+    it alone is known to whoever watches the run, and may go on with it."""
+    if "RANK" not in os.environ:
+        return
+    launcher = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        # It may wait for another process for ever, and so hears nothing else.
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager
@@ -160,16 +178,28 @@ def _terminations() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGTERM, before)
 
 
+def is_asked_to_stop(folder: RunFolder) -> bool:
+    """Whether the process that works on the run, or did last, was asked to stop."""
+    try:
+        return _pid(folder, "cancel.json") == _pid(folder, "proc.json")
+    except (RunError, KeyError, TypeError, ValueError):
+        return False
+
+
 def find_process(folder: RunFolder) -> psutil.Process | None:
     """The run's process if it lives.
 
     Ids are used again and clocks are set, but no other process is started with this run's folder.
     """
     try:
-        process = psutil.Process(folder.read_json("proc.json")["pid"])
+        process = psutil.Process(_pid(folder, "proc.json"))
         is_zombie = process.status() == psutil.STATUS_ZOMBIE
         here, arguments = Path(process.cwd()), process.cmdline()
         is_ours = folder.path.resolve() in [(here / one).resolve() for one in arguments]
         return process if not is_zombie and is_ours else None
     except (RunError, KeyError, TypeError, ValueError, psutil.Error):
         return None
+
+
+def _pid(folder: RunFolder, name: str) -> int:
+    return int(folder.read_json(name)["pid"])

@@ -9,7 +9,7 @@ from typing import Any
 from deft_core.errors import RunError
 from deft_core.failures import cause_of_death
 from deft_core.run_folder import UNFINISHED, WAITING, Progress, RunFolder
-from deft_core.run_process import find_process
+from deft_core.run_process import find_process, is_asked_to_stop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ def state_of(folder: RunFolder) -> str:
     state = claimed_state(folder)
     if is_alive or state not in UNFINISHED:
         return state
-    return "cancelled" if (folder.path / "cancel.json").exists() else "crashed"
+    return "cancelled" if is_asked_to_stop(folder) else "crashed"
 
 
 def view_of(folder: RunFolder, *, state: str) -> RunView:

@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
+import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -27,7 +27,7 @@ from deft_core.config import Config, Phase1Config, Phase2Config
 from deft_core.errors import DeftError, DiskFullError, RunError
 from deft_core.failures import explaining
 from deft_core.run_folder import UNFINISHED, Progress, RunFolder
-from deft_core.run_process import find_process
+from deft_core.run_process import find_process, is_asked_to_stop
 from deft_core.run_results import NEIGHBOURS, PREDICTIONS, neighbours, predictions, queue_scores
 from deft_core.run_view import RunView, claimed_state, state_of, view_of
 from deft_core.selection import NO_LABEL
@@ -54,6 +54,7 @@ class Runs:
         self._program = program
         self._store = store
         self._lock = threading.RLock()
+        self._remove_deleted()
 
     def start(self, kind: str, settings: Config) -> str:
         """The id of a new run, which works in a process of its own from now on."""
@@ -64,7 +65,7 @@ class Runs:
             folder = self._prepare(f"{kind}-{self._next_number():03d}", kind, settings=settings)
             with explaining(folder):
                 (self._path / NEWEST).write_text(folder.run_id, encoding="ascii")
-                self._spawn(folder, kind=kind)
+            self._spawn(folder, kind, settings=settings)
         return folder.run_id
 
     def seconds_before(self, kind: str, settings: Config) -> tuple[str, float] | None:
@@ -84,7 +85,7 @@ class Runs:
         with self._lock:
             self.stop_probe(kind)
             folder = self._prepare(_probe_name(kind), kind, settings=settings, is_probe=True)
-            self._spawn(folder, kind=kind)
+            self._spawn(folder, kind, settings=settings)
 
     def probe(self, kind: str) -> RunView | None:
         """How the last probe of this kind stands, if it is still there."""
@@ -97,8 +98,8 @@ class Runs:
             folder = RunFolder(self._path / _probe_name(kind))
             process = find_process(folder)
             if process:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
                 process.wait()
             shutil.rmtree(folder.path, ignore_errors=True)
 
@@ -142,7 +143,8 @@ class Runs:
         return sum(one.stat().st_size for one in files if one.is_file())
 
     def resume(self, run_id: str) -> None:
-        """Let a run that ended without a result go on from its last checkpoint."""
+        """Let a run that ended without a result go on from its last checkpoint. ConfigError when
+        somebody has given it settings that do not exist."""
         with self._lock:
             folder = self._folder(run_id)
             state = self._state(folder)
@@ -151,11 +153,11 @@ class Runs:
                     f"{run_id} is {state}; only a run that was cut off can go on.",
                     "Start a new run.",
                 )
-            kind = folder.config()["kind"]
-            (folder.path / "cancel.json").unlink(missing_ok=True)
+            task = folder.config()
+            settings = CONFIGS[task["kind"]].from_json(task["settings"])
             with explaining(folder):
                 folder.set_status("queued")
-                self._spawn(folder, kind=kind)
+            self._spawn(folder, task["kind"], settings=settings)
 
     def delete(self, run_id: str) -> None:
         """Remove the folder of a run that is finished: its log, model and reports. The scores that
@@ -165,24 +167,23 @@ class Runs:
             if self._state(folder) in UNFINISHED:
                 raise RunError(f"{run_id} is {self._state(folder)}.", "Cancel it first.")
             # What is cut off here is no longer a run.
-            doomed = folder.path.rename(folder.path.with_name(f".{run_id}.{uuid4().hex}.deleted"))
-        shutil.rmtree(doomed, ignore_errors=True)
+            folder.path.rename(folder.path.with_name(f".{run_id}.{uuid4().hex}.deleted"))
+        self._remove_deleted()
 
     def cancel(self, run_id: str) -> None:
         """Ask a run to stop; the second time it is killed. Nothing happens to a finished one."""
         with self._lock:
             folder = self._folder(run_id)
-            if self._state(folder) not in UNFINISHED:
+            process = find_process(folder)
+            if process is None or self._state(folder) not in UNFINISHED:
                 return
-            has_been_asked = (folder.path / "cancel.json").exists()
+            has_been_asked = is_asked_to_stop(folder)
             # A full disk does not keep a run from being stopped.
             with suppress(OSError):
-                folder.write_json("cancel.json", {"asked_at": utc_now().isoformat()})
-            process = find_process(folder)
-            if process:
-                # It leads a group of its own, to which its workers belong.
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL if has_been_asked else signal.SIGTERM)
+                folder.write_json("cancel.json", {"pid": process.pid})
+            # Its workers, and what a launcher started, end with it.
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGKILL if has_been_asked else signal.SIGTERM)
 
     def import_finished(self) -> tuple[str, ...]:
         """The runs whose results the store has taken in just now, each in one transaction.
@@ -221,6 +222,10 @@ class Runs:
                 return self.view(run_id)
             time.sleep(POLL_SECONDS)
 
+    def _remove_deleted(self) -> None:
+        for doomed in self._path.glob(".*.deleted"):
+            shutil.rmtree(doomed, ignore_errors=True)
+
     # --- starting
 
     def _prepare(
@@ -255,22 +260,25 @@ class Runs:
         with explaining(RunFolder(path)):
             return RunFolder.create(path, config=config, samples=_run_samples(samples))
 
-    def _spawn(self, folder: RunFolder, *, kind: str) -> None:
+    def _spawn(self, folder: RunFolder, kind: str, *, settings: Config) -> None:
         package_root = str(Path(__file__).resolve().parent.parent)
         search_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
-        program = _launched(self._program, settings=folder.config()["settings"])
-        with (folder.path / "log.txt").open("ab") as log:
-            child = subprocess.Popen(
-                [*program, kind, "--run", str(folder.path)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env={**os.environ, "PYTHONPATH": search_path},
-            )
-        # Reaps the child when it ends, whether anyone still looks at this run or not.
-        threading.Thread(target=child.wait, daemon=True).start()
-        folder.write_json("proc.json", {"pid": child.pid})
+        program = _launched(self._program, n_processes=settings.to_json()["n_processes"])
+        command = [*program, kind, "--run", str(folder.path)]
+        environment = {**os.environ, "PYTHONPATH": search_path}
+        with explaining(folder):
+            with (folder.path / "log.txt").open("ab") as log:
+                child = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    env=environment,
+                )
+            # Reaps the child when it ends, whether anyone still looks at this run or not.
+            threading.Thread(target=child.wait, daemon=True).start()
+            folder.write_json("proc.json", {"pid": child.pid})
         # For a moment a new process has no command line yet, by which it is known.
         while child.poll() is None and find_process(folder) is None:
             time.sleep(SECONDS_TO_APPEAR)
@@ -318,9 +326,8 @@ class Runs:
         )
 
 
-def _launched(program: Sequence[str], *, settings: Mapping[str, Any]) -> Sequence[str]:
+def _launched(program: Sequence[str], *, n_processes: int) -> Sequence[str]:
     """The program as it is, or by way of `accelerate launch` when several processes share a run."""
-    n_processes = settings.get("n_processes", 1)
     if n_processes == 1:
         return program
     python, *rest = program
@@ -353,7 +360,7 @@ def _run_number(run_id: str) -> int:
 def _run_samples(samples: pa.Table) -> pa.Table:
     """What a run is told of the samples of every split. `final_label` is the reviewed label, the
     given one of a sample that is not reviewed, or none; those of the curated set have a curated
-    label; `is_clean` is what the last phase 1 found, or none."""
+    label; `is_selected` is what phase 1 found before any decision, or none."""
     chosen = selection.curated_set(samples)
     final, curated = chosen.final_label, chosen.curated_label
     return pa.table(
@@ -365,7 +372,7 @@ def _run_samples(samples: pa.Table) -> pa.Table:
             "given_label": samples["given_label"],
             "final_label": pa.array(final, pa.int32(), mask=final == NO_LABEL),
             "is_reviewed": pc.is_valid(samples["verdict"]),
-            "is_clean": samples["is_clean"],
+            "is_selected": samples["is_selected"],
             "curated_label": pa.array(curated, pa.int32(), mask=curated == NO_LABEL),
         }
     )

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
+from deft_core import checkpoint
 from deft_core.config import Phase1Config
 from deft_core.decisions import Decision
 from deft_core.demo import write_demo
 from deft_core.errors import DiskFullError, RunError
+from deft_core.failures import explained
+from deft_core.run_folder import RunFolder
 from deft_core.store import Store, journal_path
 from deft_core.workspace import Workspace, back_up
 from review_ui.images import Images, SourceFile
@@ -52,6 +58,15 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
 def keep(workspace: Workspace, sample_id: int) -> None:
     uid = f"keep {sample_id}"
     workspace.review.decide([Decision(uid=uid, group=uid, sample_id=sample_id, verdict="keep")])
+
+
+def write_checkpoint(folder: RunFolder, tensor: Tensor) -> None:
+    checkpoint.save(folder, {"weights": [tensor]})
+
+
+def write_weights(folder: RunFolder, tensor: Tensor) -> None:
+    with folder.writing("model.safetensors") as path:
+        save_file({"weight": tensor}, path)
 
 
 def test_a_data_set_is_taken_in_when_there_is_room_again(tmp_path: Path) -> None:
@@ -153,6 +168,21 @@ def test_a_run_that_cannot_be_written_down_leaves_nothing(
         workspace.runs.start("phase1", Phase1Config(device="cpu"))
 
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+@pytest.mark.parametrize("write", [write_checkpoint, write_weights])
+def test_tensors_without_room_end_a_run_with_what_to_do(
+    tmp_path: Path, write: Callable[[RunFolder, Tensor], None]
+) -> None:
+    folder = RunFolder(tmp_path)
+
+    with no_room(behind=4096), pytest.raises(Exception) as caught:  # noqa: PT011 - any of theirs.
+        write(folder, torch.zeros(1_000_000))
+
+    told = explained(caught.value, folder)
+    assert told is not None
+    assert told.message.endswith("is full.")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_copies_and_exports_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ import pytest
 
 from deft_core.config import Phase1Config, Phase2Config
 from deft_core.decisions import Decision
-from deft_core.errors import RunError
+from deft_core.errors import ConfigError, RunError
 from deft_core.review import Review
 from deft_core.run_folder import Progress, RunFolder, writing_whole
 from deft_core.run_process import assist, execute
@@ -69,6 +71,12 @@ def wait_for_stage(runs: Runs, run_id: str, *, stage: str) -> None:
 
 def start(runs: Runs, script: str, *, device: str = "auto") -> str:
     return runs.start("phase1", Phase1Config(model=script, device=device))
+
+
+@pytest.fixture
+def cut_off(runs: Runs, tmp_path: Path) -> RunFolder:
+    """The folder of a run that has crashed."""
+    return RunFolder(tmp_path / runs.wait(start(runs, "killed")).run_id)
 
 
 def worked_through(path: Path, *, store: Store) -> RunFolder:
@@ -182,6 +190,18 @@ def test_a_run_that_crashed_goes_on_in_its_folder(runs: Runs, store: Store) -> N
     assert runs.wait(run_id).state == "done"
     assert [view.run_id for view in runs.list()] == [run_id]
     assert [run.run_id for run in store.runs()] == [run_id]
+
+
+def test_what_a_process_that_was_killed_left_half_written_is_removed(
+    cut_off: RunFolder,
+) -> None:
+    (cut_off.path / ".checkpoint.pt.12ab.tmp").write_bytes(b"half of it")
+    (cut_off.path / ".cancel.json.34cd.tmp").write_bytes(b"{")
+
+    with pytest.raises(ZeroDivisionError):
+        execute(cut_off, lambda folder: stage_script.work(folder, script="bug"))
+
+    assert [path.name for path in cut_off.path.glob(".*")] == [".cancel.json.34cd.tmp"]
 
 
 def test_a_run_that_was_cancelled_can_go_on_and_be_cancelled_again(runs: Runs) -> None:
@@ -372,6 +392,18 @@ def test_a_full_memory_fails_the_run_with_what_to_do(runs: Runs) -> None:
     assert "smaller batch size" in view.hint
 
 
+def test_a_probe_that_the_machine_does_not_start_says_why(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+
+    with pytest.raises(RunError, match="The memory is full"):
+        runs.start_probe("phase1", Phase1Config(model="good"))
+
+
 def test_a_run_whose_folder_is_deleted_ends_and_stops_nothing(runs: Runs, tmp_path: Path) -> None:
     run_id = start(runs, "endless")
     wait_for_stage(runs, run_id, stage="endless")
@@ -388,26 +420,22 @@ def test_a_run_whose_folder_is_deleted_ends_and_stops_nothing(runs: Runs, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("changes", "error"),
+    ("settings", "error"),
     [
-        ({"settings": {"epochs": "many"}}, "epochs must be a whole number, found 'many'"),
-        ({"settings": {"speed": 1}}, 'Phase 1 has no setting "speed"'),
+        ({"epochs": "many"}, "epochs must be a whole number, found 'many'"),
+        ({"n_processes": "two"}, "n_processes must be a whole number, found 'two'"),
+        ({"speed": 1}, 'Phase 1 has no setting "speed"'),
     ],
 )
-def test_settings_edited_by_hand_to_nonsense_fail_the_run(
-    runs: Runs, tmp_path: Path, changes: dict[str, Any], error: str
+def test_a_run_does_not_go_on_with_settings_that_do_not_exist(
+    runs: Runs, cut_off: RunFolder, settings: dict[str, Any], error: str
 ) -> None:
-    whole = Runs(tmp_path, store=runs._store, cache=tmp_path / "cache")
-    run_id = start(runs, "killed")
-    runs.wait(run_id)
-    folder = RunFolder(tmp_path / run_id)
-    folder.write_json("config.json", {**folder.config(), **changes})
+    cut_off.write_json("config.json", {**cut_off.config(), "settings": settings})
 
-    whole.resume(run_id)
+    with pytest.raises(ConfigError, match=error):
+        runs.resume(cut_off.run_id)
 
-    view = whole.wait(run_id)
-    assert view.state == "failed"
-    assert error in view.error
+    assert runs.view(cut_off.run_id).state == "crashed"
 
 
 # --- deleting
@@ -441,6 +469,16 @@ def test_delete__the_number_of_a_run_without_results_is_not_given_again(
     runs.wait("phase1-003")
     (tmp_path / "newest.txt").write_bytes(b"\xff")
     assert start(runs, "good") == "phase1-004"
+
+
+def test_delete__goes_on_where_it_was_cut_off(store: Store, tmp_path: Path) -> None:
+    left = tmp_path / ".phase1-001.12ab.deleted"
+    left.mkdir()
+    (left / "checkpoint.pt").write_bytes(b"large")
+
+    Runs(tmp_path, store=store, cache=tmp_path / "cache", program=PROGRAM)
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_delete__not_a_run_at_work(runs: Runs) -> None:
@@ -744,26 +782,44 @@ def test_start__needs_a_data_set(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_execute__tells_what_stopped_another_process_of_the_run(runs: Runs, tmp_path: Path) -> None:
-    run_id = runs.start("phase1", Phase1Config(model="killed", device="cpu"))
-    runs.wait(run_id)
-    folder = RunFolder(tmp_path / run_id)
+def fail_beside(folder: RunFolder, error: Exception) -> None:
+    """What another process of a run does that fails so."""
 
-    def assistant(_folder: RunFolder) -> Generator[Progress, None, None]:
+    def stage(_folder: RunFolder) -> Generator[Progress, None, None]:
         yield Progress(stage="training")
-        raise RunError("No image of this part can be read.", "Mount the disk.")
+        raise error
 
+    with pytest.raises(RunError):
+        assist(folder, stage)
+
+
+@pytest.mark.parametrize("is_signalled", [False, True])
+def test_execute__tells_what_stopped_another_process_of_the_run(
+    cut_off: RunFolder, is_signalled: bool
+) -> None:
     def first(folder: RunFolder) -> Generator[Progress, None, None]:
         yield Progress(stage="training")
-        with pytest.raises(RunError):
-            assist(folder, assistant)
+        fail_beside(folder, RunError("No image of this part can be read.", "Mount the disk."))
+        if is_signalled:
+            # As a launcher does to the others.
+            os.kill(os.getpid(), signal.SIGTERM)
         raise RuntimeError("connection reset by peer")
 
     with pytest.raises(RunError, match="No image of this part"):
-        execute(folder, first)
+        execute(cut_off, first)
 
-    status = folder.status()
+    status = cut_off.status()
     assert (status.state, status.hint) == ("failed", "Mount the disk.")
+
+
+def test_a_run_that_was_killed_tells_what_stopped_another_process_of_it(
+    runs: Runs, cut_off: RunFolder
+) -> None:
+    fail_beside(cut_off, MemoryError("cannot allocate 5 GB"))
+
+    view = runs.view(cut_off.run_id)
+
+    assert (view.state, view.error) == ("crashed", "The memory is full: cannot allocate 5 GB")
 
 
 def test_start__needs_training_images(tmp_path: Path) -> None:
@@ -816,22 +872,68 @@ def test_a_live_run_is_known_by_its_folder_whatever_the_clock_says(
     assert not runs.view(run_id).is_finished
 
 
-def test_a_run_that_somebody_works_through_by_a_relative_path_is_alive(
+@contextmanager
+def going_on_by_hand(runs: Runs, folder: RunFolder) -> Iterator[int]:
+    """The id of a process that goes on with a run, as from a script: by a relative path, and in the
+    group of whoever started it. It is at work."""
+    command = [*PROGRAM, "phase1", "--run", folder.run_id]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    with subprocess.Popen(command, cwd=folder.path.parent, env=environment) as child:
+        try:
+            deadline = time.monotonic() + 60
+            while runs.view(folder.run_id).state != "running":
+                assert time.monotonic() < deadline
+            yield child.pid
+            child.wait(timeout=60)
+        finally:
+            child.kill()
+
+
+def test_a_run_that_somebody_works_through_by_hand_can_be_cancelled(
     runs: Runs, tmp_path: Path
 ) -> None:
     run_id = start(runs, "endless")
     runs.cancel(run_id)
     runs.wait(run_id)
 
-    command = [*PROGRAM, "phase1", "--run", run_id]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True):
-        deadline = time.monotonic() + 30
-        while runs.view(run_id).state != "running":
-            assert time.monotonic() < deadline
+    with going_on_by_hand(runs, RunFolder(tmp_path / run_id)):
         runs.cancel(run_id)
 
-    assert runs.view(run_id).state == "cancelled"
+    assert RunFolder(tmp_path / run_id).status().state == "cancelled"
+
+
+def test_a_run_that_went_on_was_not_asked_to_stop(runs: Runs, tmp_path: Path) -> None:
+    run_id = start(runs, "endless")
+    runs.cancel(run_id)
+    assert runs.wait(run_id).state == "cancelled"
+
+    with going_on_by_hand(runs, RunFolder(tmp_path / run_id)) as pid:
+        os.kill(pid, signal.SIGKILL)
+
+    assert runs.view(run_id).state == "crashed"
+
+
+@pytest.mark.parametrize("how", ["killed", "cancelled twice"])
+def test_what_a_launcher_started_ends_with_it(
+    runs: Runs, store: Store, tmp_path: Path, how: str
+) -> None:
+    launch = (
+        "import os, signal, subprocess, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "subprocess.run(sys.argv[1:], env={**os.environ, 'RANK': '0'}, start_new_session=True)"
+    )
+    program = (sys.executable, "-c", launch, *PROGRAM)
+    launched = Runs(tmp_path, store=store, cache=tmp_path / "cache", program=program)
+    first = start(launched, "endless")
+    wait_for_stage(launched, first, stage="endless")
+
+    if how == "killed":
+        os.kill(RunFolder(tmp_path / first).read_json("proc.json")["pid"], signal.SIGKILL)
+    else:
+        launched.cancel(first)
+        launched.cancel(first)
+
+    assert runs.wait(start(runs, "good")).state == "done"
+    assert runs.view(first).state == {"killed": "crashed"}.get(how, "cancelled")
 
 
 def test_a_folder_whose_process_never_came_is_crashed(runs: Runs, tmp_path: Path) -> None:
