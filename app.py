@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from deft_core.config import DATA, Phase1Config
+from deft_core.config import Phase1Config
 from deft_core.errors import DeftError, RunError
+from deft_core.presets import DATA
 from deft_core.terminal import ProgressLine
 from deft_core.workspace import Workspace
 

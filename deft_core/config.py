@@ -1,8 +1,7 @@
 """The settings of each stage: one table that makes the command-line flags, the form in the browser
 and the saved `config.json`.
 
-Defaults are the paper's (DeFT, Wei et al., NeurIPS 2024). A preset is a named set of changes to
-them.
+Defaults are the paper's (DeFT, Wei et al., NeurIPS 2024).
 """
 
 from __future__ import annotations
@@ -11,13 +10,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from deft_core.errors import ConfigError
-
-DATA = Path(__file__).resolve().parent.parent / "data"
-"""Where the demo model lies, and where workspaces live by default."""
+from deft_core.presets import PHASE1, PHASE2, Presets
 
 LARGEST_SEED = 2**32 - 1
 TIMM_PREFIX = "timm:"
@@ -68,6 +64,7 @@ class Config:
     its `title`."""
 
     title: ClassVar[str]
+    presets: ClassVar[Presets] = {}
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -88,13 +85,12 @@ class Config:
     @classmethod
     def from_preset(cls, name: str, **changes: Any) -> Self:
         """A preset's settings with `changes` (those that are not None) laid over them."""
-        presets = PRESETS[cls]
-        if name not in presets:
+        if name not in cls.presets:
             raise ConfigError(
-                f'{cls.title} has no preset "{name}".', f"Presets: {', '.join(presets)}."
+                f'{cls.title} has no preset "{name}".', f"Presets: {', '.join(cls.presets)}."
             )
         chosen = {key: value for key, value in changes.items() if value is not None}
-        return cls.from_json({**presets[name], **chosen})
+        return cls.from_json({**cls.presets[name], **chosen})
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, one a setting."""
@@ -239,6 +235,7 @@ class Phase1Config(TrainingConfig):
     """Phase 1: what trains the dual prompts and the image side that detect wrong labels."""
 
     title = "Phase 1"
+    presets = PHASE1
 
     recipe: str = setting(
         "synthetic",
@@ -302,6 +299,7 @@ class Phase2Config(TrainingConfig):
     """Phase 2: what fine-tunes a classifier with a linear head on the curated set."""
 
     title = "Phase 2"
+    presets = PHASE2
 
     model: str = setting(
         "ViT-B-16",
@@ -386,82 +384,3 @@ class Phase2Config(TrainingConfig):
                 f'"{self.model}" has no text encoder for the head "text".',
                 "Choose the linear head, or a CLIP.",
             )
-
-
-DEMO_MODEL = f"local-dir:{DATA / 'demo-clip'}"
-
-# An epoch of the demo has 25 steps; the negative prompt must be right before it selects, and with
-# one wrong class for each image it is not on every seed.
-DEMO_PHASE1: Mapping[str, Any] = {
-    "model": DEMO_MODEL,
-    "pretrained": "",
-    "vpt_tokens": 4,
-    "learning_rate": 0.3,
-    "warmup_epochs": 4,
-    "n_complementary": 8,
-}
-
-PRESETS: Mapping[type[Config], Mapping[str, Mapping[str, Any]]] = {
-    Phase1Config: {
-        # CIFAR-100, Tiny-ImageNet, Stanford Cars and CUB-200-2011 with synthetic noise.
-        "paper": {},
-        # CIFAR-100N, Clothing1M and WebVision.
-        "paper-real-noise": {"recipe": "real-noise", "warmup_epochs": 5},
-        "fast": {"image_side": "none"},
-        "demo": DEMO_PHASE1,
-        # With nothing to learn on the image side, a single step of the contexts can be so long that
-        # they leave the words behind and never come back.
-        "demo-fast": {**DEMO_PHASE1, "image_side": "none", "gradient_limit": 1.0},
-    },
-    Phase2Config: {
-        "paper": {},
-        "paper-real-noise": {"epochs": 5},
-        "linear-probe": {"image_side": "none", "learning_rate": 0.1},
-        "adapter": {"image_side": "vpt-deep", "head": "text", "learning_rate": 0.03},
-        # The other backbones of the paper, with the weights and the optimisers of its reference.
-        "paper-vit-b16-augreg": {
-            "model": "timm:vit_base_patch16_224",
-            "pretrained": "augreg_in1k",
-            "learning_rate": 1e-2,
-            "momentum": 0.0,
-            "weight_decay": 1e-5,
-        },
-        "paper-resnet50": {
-            "model": "timm:resnet50",
-            "pretrained": "a1_in1k",
-            "optimiser": "adamw",
-            "learning_rate": 1e-3,
-            "weight_decay": 1e-5,
-        },
-        "paper-convnext-tiny": {
-            "model": "timm:convnext_tiny",
-            "pretrained": "fb_in1k",
-            "optimiser": "adamw",
-            "learning_rate": 1e-4,
-            "weight_decay": 1e-4,
-        },
-        "paper-mae-vit-b16": {
-            "model": "timm:vit_base_patch16_224",
-            "pretrained": "mae",
-            "optimiser": "adamw",
-            "learning_rate": 1e-4,
-            "weight_decay": 1e-3,
-        },
-        "demo": {"model": DEMO_MODEL, "pretrained": "", "learning_rate": 0.004},
-    },
-}
-
-PRESET_HELPS: Mapping[str, str] = {
-    "paper": "As published, with a large model: for a GPU.",
-    "paper-real-noise": "As published for labels that people or the web got wrong: for a GPU.",
-    "fast": "Encodes each image once and learns the prompts alone: the quickest without a GPU.",
-    "demo": "The small model that comes with the application, for the demo pictures.",
-    "demo-fast": "The small model for the demo pictures, encoding each of them once.",
-    "linear-probe": "Encodes each image once and learns a linear layer alone: quick.",
-    "adapter": "Learns visual prompts beside the text encoder's classes: few numbers to learn.",
-    "paper-vit-b16-augreg": "The paper's ViT-B/16 of timm instead of a CLIP.",
-    "paper-resnet50": "The paper's ResNet-50 of timm instead of a CLIP.",
-    "paper-convnext-tiny": "The paper's ConvNeXt-T of timm instead of a CLIP.",
-    "paper-mae-vit-b16": "The paper's ViT-B/16 of a masked auto-encoder instead of a CLIP.",
-}
-"""What each preset is for."""

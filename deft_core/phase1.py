@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from deft_core import checkpoint, clip, evidence, losses, selection
 from deft_core.config import Phase1Config
 from deft_core.detector import Detector, DualLogits, PromptsAlone
+from deft_core.engine import Engine
 from deft_core.errors import RunError
 from deft_core.loading import Batch, ImageLoader
 from deft_core.run_folder import Progress, RunFolder
@@ -33,7 +34,6 @@ from deft_core.scores import Columns, ScoreWriter, score_columns, trace_table
 from deft_core.training import (
     NO_IMAGES,
     WHERE_IS_IT,
-    Engine,
     Loader,
     Meter,
     Parts,

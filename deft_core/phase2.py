@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from deft_core import checkpoint, clip
 from deft_core.classifier import Classifier, build_classifier
 from deft_core.config import Phase2Config
+from deft_core.engine import Engine
 from deft_core.errors import RunError
 from deft_core.evaluation import evaluate
 from deft_core.loading import Batch, ImageLoader
@@ -33,7 +34,6 @@ from deft_core.run_folder import Progress, RunFolder
 from deft_core.terminal import TRAINED_ON
 from deft_core.training import (
     WHERE_IS_IT,
-    Engine,
     Loader,
     Meter,
     Parts,
@@ -55,7 +55,7 @@ def run(folder: RunFolder) -> Iterator[Progress]:
     task = folder.config()
     settings = Phase2Config.from_json(task["settings"])
     samples = folder.samples()
-    plan = Plan.of(samples, settings, round=task["round"])
+    plan = Plan.of(samples, settings)
 
     yield Progress(stage="loading the model")
     adaptation = Adaptation(folder, plan, settings, prompts=task["prompts"])

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from deft_core.engine import find_device
 from deft_core.errors import DataError, ExportError
-from deft_core.ingest import image_files
+from deft_core.listing import image_files
 from deft_core.loading import ImageLoader
 from deft_core.model_files import Loaded
 from deft_core.run_folder import Progress, writing_whole
-from deft_core.training import Meter, find_device
+from deft_core.training import Meter
 
 BATCH_SIZE = 64
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from deft_core.store import Store
+
+NOT_SHOWN = "What the model says is not shown: it has learnt from the first decision."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +25,9 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """The nearest trusted samples of the given class, of the suggested one, and of all. They are
-    empty without `has_neighbours`, when the run wrote none."""
+    """The nearest trusted samples of the given class, of the suggested one, and of all; none that
+    the reviewer is to decide blind, because a label stands with each. They are empty without
+    `has_neighbours`, when the run wrote none."""
 
     sentence: str
     given: tuple[Example, ...]
@@ -38,8 +42,20 @@ def evidence(store: Store, sample_id: int, *, reviewer: str) -> Evidence:
     assert dataset is not None
     (row,) = store.queue.rows([sample_id], reviewer=reviewer).to_pylist()
     found = store.neighbours(sample_id)
+    if row["p_clean"] is None:
+        return Evidence(
+            sentence=f"Labelled {dataset.class_names[row['given_label']]}. {NOT_SHOWN}",
+            given=(),
+            suggested=(),
+            nearest=(),
+            has_neighbours=found is not None,
+        )
     near = found or {"nearest": [], "nearest_given": [], "nearest_predicted": []}
-    nearest = _examples(store, near["nearest"])
+    blind = store.queue.blind(list(chain(*near.values())), reviewer=reviewer)
+    given, predicted, every = (
+        _examples(store, [one for one in near[name] if one not in blind])
+        for name in ("nearest_given", "nearest_predicted", "nearest")
+    )
     has_other = row["suggested_label"] is not None
     return Evidence(
         sentence=sentence(
@@ -48,11 +64,11 @@ def evidence(store: Store, sample_id: int, *, reviewer: str) -> Evidence:
             predicted=store.predicted_label(sample_id),
             pos_sim=row["pos_sim"],
             neg_sim=row["neg_sim"],
-            nearest=[one.label for one in nearest],
+            nearest=[one.label for one in every],
         ),
-        given=_examples(store, near["nearest_given"]),
-        suggested=_examples(store, near["nearest_predicted"]) if has_other else (),
-        nearest=nearest,
+        given=given,
+        suggested=predicted if has_other else (),
+        nearest=every,
         has_neighbours=found is not None,
     )
 

@@ -164,7 +164,7 @@ class Review:
         name = self.name(reviewer)
         rows = self._store.log.history(sample_id).to_pylist()
         n_events = rows[0]["n_events"] if rows else 0
-        if self._store.queue.is_blind(sample_id, reviewer=name):
+        if self._store.queue.blind([sample_id], reviewer=name):
             rows = [row for row in rows if row["reviewer"] == name]
             n_events = len(rows)
         return History(events=tuple(map(logged_event, rows)), n_events=n_events)
@@ -312,9 +312,10 @@ class Review:
         """How far the review of one split is."""
         return SplitReview(**self._store.queue.split_review(split))
 
-    def points(self) -> Points:
-        """The scored samples as arrays, for a map of all of them."""
-        table = self._store.points()
+    def points(self, *, seen_by: str | None = None) -> Points:
+        """The scored training samples as arrays, for a map of them: all, or without those of which
+        a reviewer who decides blind sees no score."""
+        table = self._store.queue.points(reviewer=seen_by)
         return Points(**{name: table[name].to_numpy() for name in table.column_names})
 
     # --- inside

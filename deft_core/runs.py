@@ -360,7 +360,7 @@ def _run_number(run_id: str) -> int:
 def _run_samples(samples: pa.Table) -> pa.Table:
     """What a run is told of the samples of every split. `final_label` is the reviewed label, the
     given one of a sample that is not reviewed, or none; those of the curated set have a curated
-    label; `is_clean` is what the last phase 1 found, or none."""
+    label; `is_selected` is what phase 1 found before any decision, or none."""
     chosen = selection.curated_set(samples)
     final, curated = chosen.final_label, chosen.curated_label
     return pa.table(
@@ -372,7 +372,7 @@ def _run_samples(samples: pa.Table) -> pa.Table:
             "given_label": samples["given_label"],
             "final_label": pa.array(final, pa.int32(), mask=final == NO_LABEL),
             "is_reviewed": pc.is_valid(samples["verdict"]),
-            "is_clean": samples["is_clean"],
+            "is_selected": samples["is_selected"],
             "curated_label": pa.array(curated, pa.int32(), mask=curated == NO_LABEL),
         }
     )

@@ -82,7 +82,7 @@ def undecided(samples: pa.Table) -> pa.Table:
     return (
         samples.append_column("final_label", pa.array(given, pa.int32()))
         .append_column("is_reviewed", pa.array(np.zeros(len(given), np.bool_)))
-        .append_column("is_clean", pa.array(is_train))
+        .append_column("is_selected", pa.array(is_train))
         .append_column("curated_label", pa.array(given, pa.int32(), mask=~is_train))
     )
 

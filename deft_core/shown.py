@@ -24,7 +24,8 @@ class QueuedSample:
 
     The clean probability and the similarities are those of `scored_label`, with which the run knew
     the sample. `changes` says in sentences what is new since the last round. While he is to decide
-    it blind, the verdict, its label and reviewer and the note are None.
+    it blind, the verdict, its label and reviewer and the note are None; so is all that the run
+    says when it has learnt from the first decision, which it would betray.
     """
 
     sample_id: int
@@ -34,11 +35,11 @@ class QueuedSample:
     given_label: int
     scored_label: int
     suggested_label: int | None
-    p_clean: float
+    p_clean: float | None
     is_clean: bool
-    pos_sim: float
-    neg_sim: float
-    margin: float
+    pos_sim: float | None
+    neg_sim: float | None
+    margin: float | None
     top_labels: tuple[int, ...]
     top_pos_sims: tuple[float, ...]
     top_neg_sims: tuple[float, ...]

@@ -65,9 +65,8 @@ class Plan:
     test_rows: Int[np.ndarray, " n_test"]
 
     @classmethod
-    def of(cls, samples: pa.Table, settings: Phase2Config, *, round: int) -> Plan:
-        """The curated set last. From the second round on, phase 1 has judged the reviewed labels:
-        what it believes of a given label is known only where that one stands.
+    def of(cls, samples: pa.Table, settings: Phase2Config) -> Plan:
+        """The sets that the settings name, the curated one last.
 
         Raises RunError when a set is empty, and ConfigError when `patience` has no validation
         images.
@@ -79,9 +78,7 @@ class Plan:
         )
         has_label, is_train = final != NO_LABEL, split == "train"
         standing = np.where(has_label, final, given)
-        is_selected = samples["is_clean"].fill_null(False).to_numpy()
-        if round > 1:
-            is_selected = is_selected & (final == given)
+        is_selected = samples["is_selected"].fill_null(False).to_numpy()
         candidates = {
             "given": (is_train, given),
             "selected": (is_train & is_selected, given),
@@ -144,7 +141,7 @@ def _check(one: TrainingSet, settings: Phase2Config) -> None:
         raise RunError(
             f"The {one.name} set is empty: no sample was kept, relabelled or scored as clean."
             if one.name == "curated"
-            else f"No sample is in the {one.name} set.",
+            else f"The {one.name} set, to compare with, is empty.",
             "Run phase 1 or decide some samples first.",
         )
     if settings.patience and len(one.validation_rows) == 0:

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float, Int
 
 from deft_core import clip
+from deft_core.engine import find_device
 from deft_core.errors import DataError
 from deft_core.loading import ImageLoader
 from deft_core.prompts import PHOTO
 from deft_core.run_folder import writing_whole
-from deft_core.training import find_device
 
 BATCH_SIZE = 64
 

@@ -12,6 +12,11 @@ from review_ui.evaluation_report import EvaluationReport, report_view
 from review_ui.run_panel import RunPanel
 from review_ui.widgets import counted, notice, problem, shown
 
+NEXT = (
+    "**Next:** take the labels or this classifier away on the Export tab. Or start phase 1 again on"
+    " the Detect tab: it learns from your decisions, and finds suspects that this round has missed."
+)
+
 
 class AdaptTab:
     """Empty: what phase 2 needs. Busy: live progress. Done: what it came to."""
@@ -30,6 +35,7 @@ class AdaptTab:
             self._needs = notice()
             self._panel.layout()
             self._report.layout()
+            self._next = notice()
             self._panel.layout_past()
 
     def wire(self, page: gr.Blocks) -> None:
@@ -41,6 +47,7 @@ class AdaptTab:
         return [
             *self._panel.outputs,
             self._needs,
+            self._next,
             *self._report.outputs,
         ]
 
@@ -50,7 +57,8 @@ class AdaptTab:
         run = self._panel.latest()
         dataset = self._workspace.dataset
         report = report_view(run.report if run else None, dataset.class_names if dataset else ())
-        return [*panel, shown(self.advice()), *report]
+        is_done = run is not None and run.state == "done"
+        return [*panel, shown(self.advice()), shown(NEXT if is_done else ""), *report]
 
     def advice(self) -> str:
         """What is to be done before the next run or makes the last one out of date; empty if

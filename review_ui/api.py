@@ -192,8 +192,8 @@ def desk_routes(workspace: Workspace) -> APIRouter:
         return {"name": workspace.copy_store().name}
 
     @routes.get("/points")
-    def points() -> Response:
-        every = workspace.review.points()
+    def points(reviewer: Reviewer) -> Response:
+        every = review.points(seen_by=review.name(reviewer))
         blob = b"".join(
             np.ascontiguousarray(column, dtype=kind).tobytes()
             for column, kind in (
@@ -217,7 +217,8 @@ def file_routes(workspace: Workspace) -> APIRouter:
 
     @routes.get("/images/{sample_id}")
     def image(
-        sample_id: int, px: Annotated[Literal["160", "320", "1024"], Query()] = "1024"
+        sample_id: int,
+        px: Annotated[Literal["160", "320", "640", "1024", "2048"], Query()] = "1024",
     ) -> Response:
         return _picture(images, sample_id, px=int(px))
 

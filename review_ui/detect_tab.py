@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from deft_core.run_view import RunView
 from deft_core.selection import CLEAN_THRESHOLD
+from deft_core.store import ImportedRun
 from deft_core.workspace import Workspace
 from review_ui import plots
 from review_ui.run_panel import RunPanel
@@ -39,6 +40,7 @@ class DetectTab:
             )
             self._panel.layout()
             with gr.Column(visible=False) as self._result:
+                self._source = gr.Markdown(latex_delimiters=[])
                 self._found = figure_row()
                 self._doubt = notice()
                 self._histogram = gr.Plot(show_label=False, container=False)
@@ -60,6 +62,7 @@ class DetectTab:
         return [
             *self._panel.outputs,
             self._result,
+            self._source,
             self._found,
             self._doubt,
             self._histogram,
@@ -71,12 +74,15 @@ class DetectTab:
         """Everything on the tab as it stands."""
         panel = self._panel.view()
         run = self._panel.latest()
-        has_result = self._workspace.store.current_run() and (run is None or run.is_finished)
-        return [*panel, *(self._result_view(run) if has_result else self._no_result())]
+        current = self._workspace.store.current_run()
+        if current is None or (run and not run.is_finished):
+            return [*panel, *self._no_result()]
+        return [*panel, *self._result_view(run, source=current)]
 
     def _no_result(self) -> list[Any]:
         return [
             gr.Column(visible=False),
+            "",
             figures(()),
             shown(""),
             None,
@@ -84,14 +90,16 @@ class DetectTab:
             gr.Dataframe(visible=False),
         ]
 
-    def _result_view(self, run: RunView | None) -> list[Any]:
-        """What the queue was made of; a later run that failed has not changed it."""
+    def _result_view(self, run: RunView | None, *, source: ImportedRun) -> list[Any]:
+        """What the queue was made of, by the run `source`; a later one that failed has not changed
+        it."""
         progress = self._workspace.review.progress()
         unreadable = run.report["unreadable"] if run and run.report else []
         n_left = progress.n_left
         p_clean = self._workspace.review.points().p_clean
         return [
             gr.Column(visible=True),
+            f"**Found by {source.run_id}** in round {source.round}",
             figures(
                 [
                     (f"{progress.n_samples:,}", "images scored"),

@@ -12,8 +12,9 @@ from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 
-from deft_core.config import PRESET_HELPS, PRESETS, Config
+from deft_core.config import Config
 from deft_core.errors import DeftError
+from deft_core.presets import PRESET_HELPS
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -121,7 +122,7 @@ class SettingsForm:
     def __init__(self, config_type: type[Config]) -> None:
         self._type = config_type
         self._fields = {one.name: one for one in fields(config_type)}
-        self._presets = list(PRESETS[config_type])
+        self._presets = list(config_type.presets)
         self._inputs: dict[str, gr.components.Component] = {}
 
     def layout(self) -> None:

@@ -140,19 +140,24 @@ def add_scores(
     run_id: str = "phase1-001",
     round: int = 1,
     neighbours: pa.Table | None = None,
+    sims: Sequence[tuple[float, float]] | None = None,
+    top_labels: Sequence[int] | None = None,
 ) -> None:
-    """Scores of samples 0, 1, 2 ... as an imported phase 1."""
+    """Scores of samples 0, 1, 2 ... as an imported phase 1; `sims` are their similarities to the
+    positive and to the negative prompt, `top_labels` the classes that each resembles."""
     n = len(p_clean)
+    pos_sims, neg_sims = zip(*(sims or [(0.3, 0.2)] * n), strict=True)
     labels = standing_labels(store)[:n]
     chosen = np.array(predicted) if predicted is not None else labels
     suggested = selection.suggested_labels(chosen, labels=labels)
+    top = [top_labels or (int(label), 0) for label in chosen]
     scores = pa.table(
         {
             "sample_id": pa.array(range(n), pa.int32()),
             "scored_label": pa.array(labels, pa.int32()),
             "p_clean": pa.array(p_clean, pa.float32()),
-            "pos_sim": pa.array([0.3] * n, pa.float32()),
-            "neg_sim": pa.array([0.2] * n, pa.float32()),
+            "pos_sim": pa.array(pos_sims, pa.float32()),
+            "neg_sim": pa.array(neg_sims, pa.float32()),
             "margin": pa.array([0.1] * n, pa.float32()),
             "mean_gap": pa.array([1.0] * n, pa.float32()),
             "mean_margin": pa.array([1.0] * n, pa.float32()),
@@ -161,9 +166,9 @@ def add_scores(
             "predicted_pos_sim": pa.array([0.4] * n, pa.float32()),
             "predicted_neg_sim": pa.array([0.1] * n, pa.float32()),
             "suggested_label": pa.array(suggested, pa.int32(), mask=suggested < 0),
-            "top_labels": [[int(label), 0] for label in chosen],
-            "top_pos_sims": [[0.4, 0.3]] * n,
-            "top_neg_sims": [[0.1, 0.2]] * n,
+            "top_labels": [list(one) for one in top],
+            "top_pos_sims": [[0.4, *[0.3] * (len(one) - 1)] for one in top],
+            "top_neg_sims": [[0.1, *[0.2] * (len(one) - 1)] for one in top],
         }
     )
     order = selection.queue_order(

@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from deft_core import clip
 from deft_core.config import IMAGE_SIDES, Phase1Config
 from deft_core.detector import Detector, PromptsAlone
+from deft_core.engine import Engine
 from deft_core.errors import ConfigError
 from deft_core.loading import Batch
 from deft_core.phase1 import DRAWS, DualPromptObjective, Standing
-from deft_core.training import Engine
 from tests.tiny_clip import write_tiny_clip
 
 NAMES = ["cat", "fire truck", "umbrella"]

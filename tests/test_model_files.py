@@ -83,7 +83,7 @@ def make_run(path: Path, world: Path, **settings: Any) -> RunFolder:
             "given_label": labels,
             "final_label": labels,
             "curated_label": labels,
-            "is_clean": [True] * N,
+            "is_selected": [True] * N,
             "is_reviewed": [False] * N,
         }
     )

@@ -64,7 +64,7 @@ def samples(**columns: Any) -> pa.Table:
             "given_label": pa.array(given, pa.int32()),
             "final_label": pa.array(final, pa.int32()),
             "is_reviewed": pa.array([i in columns.get("reviewed", ()) for i in range(N)]),
-            "is_clean": pa.array(columns.get("is_clean", in_train)),
+            "is_selected": pa.array(columns.get("is_selected", in_train)),
             "curated_label": pa.array(columns.get("curated", curated), pa.int32()),
         }
     )
@@ -106,8 +106,8 @@ def evaluation_of(folder: RunFolder) -> dict[str, dict[str, Any]]:
 def test_the_curated_set_is_tested_beside_what_it_is_compared_with(make_run: MakeRun) -> None:
     final = [None if i in (4, 5) else label for i, label in enumerate(TRUE)]
     # Phase 1 found the first half clean, though all of its labels are wrong.
-    is_clean = [i < N_TRAIN // 2 for i in range(N)]
-    table = samples(given=SHIFTED, final=final, is_clean=is_clean)
+    is_selected = [i < N_TRAIN // 2 for i in range(N)]
+    table = samples(given=SHIFTED, final=final, is_selected=is_selected)
     folder = make_run(table, epochs=30, compares_with="both")
 
     list(phase2.run(folder))
@@ -158,9 +158,9 @@ def test_sets_that_are_the_same_are_trained_on_once(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "REPORT_EVERY_SECONDS", 0.0)
-    is_clean = [i < N_TRAIN - 3 for i in range(N)]
-    undecided = [label if clean else None for label, clean in zip(TRUE, is_clean, strict=True)]
-    folder = make_run(samples(is_clean=is_clean, curated=undecided), compares_with="both")
+    is_selected = [i < N_TRAIN - 3 for i in range(N)]
+    undecided = [label if one else None for label, one in zip(TRUE, is_selected, strict=True)]
+    folder = make_run(samples(is_selected=is_selected, curated=undecided), compares_with="both")
 
     reports = list(phase2.run(folder))
 
@@ -186,19 +186,6 @@ def test_the_test_uses_final_labels_and_says_which_were_reviewed(make_run: MakeR
     assert test["on_reviewed"] == 1.0
     assert [one["n"] for one in test["per_class"]] == [3, 2, 3]
     assert sum(n for _, _, n in test["confusion"]) == N_TEST - 1
-
-
-@pytest.mark.parametrize(("round_", "n_selected"), [(1, N_TRAIN), (2, N_TRAIN - 1)])
-def test_what_phase_1_believes_of_a_reviewed_label_selects_no_given_one(
-    round_: int, n_selected: int
-) -> None:
-    final = [(label + 1) % 3 if i == 0 else label for i, label in enumerate(TRUE)]
-    settings = Phase2Config(compares_with="selected")
-
-    selected, curated = Plan.of(samples(final=final, reviewed=(0,)), settings, round=round_).sets
-
-    assert len(selected.rows) == n_selected
-    assert curated.labels[0] == final[0]
 
 
 def test_an_empty_curated_set_is_refused_before_any_work(make_run: MakeRun) -> None:
@@ -314,7 +301,7 @@ def test_balancing_changes_what_is_learned(make_run: MakeRun, balancing: str) ->
 
 
 def test_a_validation_split_decides_and_is_not_trained_on() -> None:
-    plan = Plan.of(samples(), Phase2Config(patience=2, compares_with="both"), round=1)
+    plan = Plan.of(samples(), Phase2Config(patience=2, compares_with="both"))
 
     for one in plan.sets:
         assert one.rows.tolist() == list(range(N_TRAIN))
@@ -323,11 +310,11 @@ def test_a_validation_split_decides_and_is_not_trained_on() -> None:
 
 def test_without_a_validation_split_the_seed_draws_a_share_for_all_sets() -> None:
     splits = ["train"] * N_TRAIN + ["test"] * (N - N_TRAIN)
-    table = samples(splits=splits, is_clean=[i % 2 == 0 for i in range(N)])
+    table = samples(splits=splits, is_selected=[i % 2 == 0 for i in range(N)])
     settings = {"patience": 2, "validation_share": 0.25, "compares_with": "both"}
 
     first, again, other = (
-        Plan.of(table, Phase2Config(seed=seed, **settings), round=1) for seed in (0, 0, 1)
+        Plan.of(table, Phase2Config(seed=seed, **settings)) for seed in (0, 0, 1)
     )
 
     given, selected, _ = first.sets
@@ -342,13 +329,13 @@ def test_without_a_validation_split_the_seed_draws_a_share_for_all_sets() -> Non
 def test_sets_that_are_validated_by_other_images_are_not_the_same() -> None:
     settings = Phase2Config(patience=2, validation_share=0.25)
     splits = ["train"] * N_TRAIN + ["test"] * (N - N_TRAIN)
-    (_, curated) = Plan.of(samples(splits=splits), settings, round=1).sets
+    (_, curated) = Plan.of(samples(splits=splits), settings).sets
     without_one = [
         None if i == curated.validation_rows[0] or i >= N_TRAIN else label
         for i, label in enumerate(TRUE)
     ]
 
-    plan = Plan.of(samples(splits=splits, curated=without_one), settings, round=1)
+    plan = Plan.of(samples(splits=splits, curated=without_one), settings)
 
     given, curated = plan.sets
     assert np.array_equal(given.rows, curated.rows)
@@ -359,7 +346,7 @@ def test_patience_without_validation_images_is_refused() -> None:
     table = samples(splits=["train"] * N_TRAIN + ["test"] * (N - N_TRAIN))
 
     with pytest.raises(ConfigError, match="leaves none"):
-        Plan.of(table, Phase2Config(patience=1, validation_share=0.01), round=1)
+        Plan.of(table, Phase2Config(patience=1, validation_share=0.01))
 
 
 def test_training_stops_when_nothing_gets_better(

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from deft_core import checkpoint, clip, phase1, training
 from deft_core.config import IMAGE_SIDES, Phase1Config
 from deft_core.demo import write_demo
+from deft_core.engine import Engine
 from deft_core.errors import RunError
 from deft_core.ingest import read_source
 from deft_core.run_folder import Progress, RunFolder
@@ -399,7 +400,7 @@ class SmallMemory:
 def detect(folder: RunFolder, *, n_held: int) -> tuple[np.ndarray, list[str]]:
     """The features of every sample after phase 1 with that memory, and the notes on the way."""
     settings = Phase1Config.from_json(folder.config()["settings"])
-    engine, samples = training.Engine(settings), folder.samples().slice(0, N_TRAIN)
+    engine, samples = Engine(settings), folder.samples().slice(0, N_TRAIN)
     torch.manual_seed(settings.seed)
     detector = phase1.build_detector(settings, CLASS_NAMES)
     detector.clip.visual.register_forward_pre_hook(SmallMemory(n_held))

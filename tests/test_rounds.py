@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from deft_core.decisions import Decision
 from deft_core.errors import StoreError
 from deft_core.review import Review
 from deft_core.shown import QueuedSample, SplitReview
-from deft_core.store import Filter, Store
+from deft_core.store import SORT_NAMES, Filter, Sort, Store
 from tests.small_world import Clock, add_predictions, add_scores, make_store
 
 SECOND_LOOK = Filter(name="second look")
@@ -184,6 +186,15 @@ def test_what_the_classifier_said_of_another_label_is_not_shown(
     assert review.sample(0).changes == ()
 
 
+def test_what_was_selected_stays_what_phase_1_found_before_any_decision(store: Store) -> None:
+    selected = store.samples()["is_clean"].to_pylist()
+
+    second_round(store, predicted=[0] * 7, p_clean=[0.9] * 7)
+
+    assert store.samples()["is_clean"].to_pylist() != selected
+    assert store.samples()["is_selected"].to_pylist() == selected
+
+
 def test_test_images_are_behind_their_filter(store: Store, review: Review) -> None:
     assert ids(review.queue(Filter(name="all")).samples) == [0, 1, 2, 3, 4]
     assert ids(review.queue(Filter(split="test")).samples) == [5]
@@ -196,3 +207,87 @@ def test_test_images_are_behind_their_filter(store: Store, review: Review) -> No
 
     assert review.progress().n_decided == 0
     assert review.split_review("test") == SplitReview(n_scored=2, n_flagged=1, n_decided=1)
+
+
+def test_a_blind_reviewer_cannot_tell_the_first_decision_from_what_the_run_says() -> None:
+    """Whatever ann decided, and however the run changed by it, bob sees the same."""
+    worlds = [
+        world_of_bob("keep", None, p_clean=0.95, predicted=1),
+        world_of_bob("relabel", 1, p_clean=0.9, predicted=1),
+        world_of_bob("relabel", 2, p_clean=0.2, predicted=1),
+        world_of_bob("exclude", None, p_clean=0.1, predicted=2),
+    ]
+
+    assert worlds[1:] == worlds[:1] * 3
+
+
+def world_of_bob(
+    verdict: str, label: int | None, *, p_clean: float, predicted: int
+) -> dict[str, Any]:
+    """All that bob is shown in round 2 of sample 0, which ann decided in round 1, and beside it."""
+    with make_store([0, 1, 2, 0]) as store:
+        review = Review(store, clock=Clock())
+        review.set_double_share(1)
+        add_scores(store, [0.1, 0.2, 0.9, 0.9], predicted=[1, 2, 2, 0])
+        first = Decision(uid="a", group="a", sample_id=0, verdict=verdict, label=label)
+        review.decide([first], reviewer="ann")
+        again = Decision(uid="b", group="b", sample_id=0, verdict=verdict, label=label)
+        neighbours = pa.table(
+            {
+                "sample_id": pa.array([0, 1], pa.int32()),
+                "nearest": pa.array([[2], [0, 2]], pa.list_(pa.int32())),
+                "nearest_given": pa.array([[3 - (label or 0)], [0]], pa.list_(pa.int32())),
+                "nearest_predicted": pa.array([[predicted], [0]], pa.list_(pa.int32())),
+            }
+        )
+        add_predictions(store, [predicted, 2, 2, 0], [0.95] * 4)
+        add_scores(
+            store,
+            [p_clean, 0.2, 0.9, 0.9],
+            predicted=[predicted, 2, 2, 0],
+            run_id="phase1-003",
+            round=2,
+            neighbours=neighbours,
+        )
+        review.decide([again], reviewer="ann")
+        sample = review.sample(0, reviewer="bob")
+        assert (sample.p_clean, sample.suggested_label, sample.top_labels) == (None, None, ())
+        assert not sample.is_clean
+        assert "has learnt" in review.evidence(0, reviewer="bob").sentence
+        assert review.evidence(1, reviewer="bob").given == ()
+        assert review.points(seen_by="bob").sample_id.tolist() == [1, 2, 3]
+        assert review.points().sample_id.tolist() == [0, 1, 2, 3]
+        assert review.sample(0, reviewer="ann").p_clean == pytest.approx(p_clean)
+        orders = [Sort(name=name, seed=1) for name in SORT_NAMES]
+        seen = {
+            "pages": [page_by_page(review, sort=sort) for sort in orders],
+            "filtered": [
+                ids(review.queue(wanted, reviewer="bob").samples)
+                for wanted in (
+                    NEW,
+                    SECOND_LOOK,
+                    Filter(name="all", p_max=1),
+                    Filter(suggested=(1,)),
+                )
+            ],
+            "confusion": review.confusion(Filter(name="all"), reviewer="bob"),
+            "evidence": [review.evidence(one, reviewer="bob") for one in range(4)],
+            "history": review.history(0, reviewer="bob"),
+        }
+        assert [one.sample_id for one in seen["pages"][0]] == [1, 0]
+        blind = Decision(uid="bob", group="bob", sample_id=0, verdict="both")
+        review.decide([blind], reviewer="bob")
+        assert store.samples()["other_label"].to_pylist()[0] is None
+        assert review.sample(0, reviewer="bob").p_clean == pytest.approx(p_clean)
+        assert store.verify().is_sound
+    return seen
+
+
+def page_by_page(review: Review, *, sort: Sort) -> list[QueuedSample]:
+    """Bob's suspects, one a page."""
+    page = review.queue(sort=sort, limit=1, reviewer="bob")
+    found = list(page.samples)
+    while page.next:
+        page = review.queue(sort=sort, limit=1, after=page.next, reviewer="bob")
+        found.extend(page.samples)
+    return found

@@ -403,8 +403,9 @@ def test_what_is_over_a_limit_is_refused(
     assert set(answer.json()) == {"message", "hint"}
 
 
-def test_pictures_come_in_three_sizes(client: TestClient) -> None:
-    assert client.get("/images/0?px=160").headers["content-type"] == "image/jpeg"
+def test_pictures_come_in_a_few_sizes(client: TestClient) -> None:
+    for px in (160, 320, 640, 1024, 2048):
+        assert client.get(f"/images/0?px={px}").headers["content-type"] == "image/jpeg"
     assert client.get("/images/0?px=161").status_code == 422
 
 

@@ -7,14 +7,8 @@ from dataclasses import fields
 
 import pytest
 
-from deft_core.config import (
-    DEMO_MODEL,
-    PRESET_HELPS,
-    PRESETS,
-    Config,
-    Phase1Config,
-    Phase2Config,
-)
+from deft_core.config import Config, Phase1Config, Phase2Config
+from deft_core.presets import DEMO_MODEL, PHASE1, PHASE2, PRESET_HELPS
 from review_ui.widgets import SettingsForm, setting_label
 
 
@@ -56,4 +50,4 @@ def test_every_setting_has_a_label_of_its_own_in_words(config: type[Config]) -> 
 
 
 def test_every_preset_says_what_it_is_for() -> None:
-    assert {name for presets in PRESETS.values() for name in presets} == set(PRESET_HELPS)
+    assert {*PHASE1, *PHASE2} == set(PRESET_HELPS)

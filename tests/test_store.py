@@ -104,7 +104,9 @@ def test_current_run__is_the_latest_phase1(store: Store) -> None:
     assert current is not None
     assert (current.run_id, current.round) == ("phase1-002", 2)
     assert [run.run_id for run in store.runs()] == ["phase1-001", "phase1-002", "phase2-003"]
-    assert store.points()["p_clean"].to_pylist() == pytest.approx([0.9, 0.8, 0.7, 0.6])
+    assert store.queue.points(reviewer=None)["p_clean"].to_pylist() == pytest.approx(
+        [0.9, 0.8, 0.7, 0.6]
+    )
 
 
 def test_decisions__survive_a_process_that_dies_without_closing(tmp_path: Path) -> None:

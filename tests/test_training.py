@@ -12,10 +12,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from deft_core.config import TrainingConfig
+from deft_core.engine import Engine, find_device, find_precision
 from deft_core.errors import ConfigError, RunError
 from deft_core.loading import Batch, FeatureLoader, ImageLoader
 from deft_core.run_folder import Progress
-from deft_core.training import Engine, Meter, Training, find_device, find_precision
+from deft_core.training import Meter, Training
 
 CPU = torch.device("cpu")
 N = 10

@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deft_core import phase1, phase2, zero_shot
-from deft_core.config import DEMO_MODEL, Phase1Config, Phase2Config
+from deft_core.config import Phase1Config, Phase2Config
 from deft_core.demo import write_demo
 from deft_core.ingest import Ingested, read_source
+from deft_core.presets import DEMO_MODEL
 from deft_core.prompts import default_prompt
 from deft_core.run_folder import RunFolder
 from tools.bench_runs import new_run, parse_noise, showing_errors

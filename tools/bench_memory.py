@@ -23,8 +23,9 @@ import pyarrow as pa
 from deft_core import phase1
 from deft_core.config import Phase1Config
 from deft_core.demo import CLASS_NAMES, write_demo
+from deft_core.engine import Engine
 from deft_core.run_folder import RunFolder
-from deft_core.training import Engine, Meter, open_images
+from deft_core.training import Meter, open_images
 from tools.bench_runs import new_run
 
 N_PICTURES = 64

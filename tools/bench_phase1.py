@@ -30,11 +30,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deft_core import clip
-from deft_core.config import DEMO_MODEL, Phase1Config
+from deft_core.config import Phase1Config
 from deft_core.detector import Detector
+from deft_core.engine import Engine
 from deft_core.loading import Batch, n_cores
 from deft_core.phase1 import DualPromptObjective, Standing
-from deft_core.training import Engine, Meter, Training
+from deft_core.presets import DEMO_MODEL
+from deft_core.training import Meter, Training
 
 VARIANTS = ("ours, training", "longhand, training", "ours, scoring", "encode_image")
 WORDS = ("red", "old", "small", "wooden", "wild", "round", "tall", "dark", "bright", "plain")

@@ -33,7 +33,7 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from deft_core import noise
-from deft_core.config import PRESETS, Config, Phase1Config, Phase2Config
+from deft_core.config import Config, Phase1Config, Phase2Config
 from deft_core.errors import ConfigError, DataError, RunError
 from deft_core.pictures import open_picture
 from deft_core.prompts import read_prompts
@@ -315,9 +315,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--backbone",
-        choices=PRESETS[Phase2Config],
+        choices=Phase2Config.presets,
         metavar="PRESET",
-        help="preset of phase 2 instead of the data set's: " + ", ".join(PRESETS[Phase2Config]),
+        help="preset of phase 2 instead of the data set's: " + ", ".join(Phase2Config.presets),
     )
     for phase in ("phase1", "phase2"):
         parser.add_argument(

@@ -39,7 +39,7 @@ def work_through(folder: RunFolder, *, kind: str) -> None:
 def _stage(folder: RunFolder) -> Generator[Progress, None, None]:
     """The work of a run, when it has its turn on its devices."""
     # Only the child process pays for torch, and a failing import is a failed run.
-    from deft_core import classifier, clip, phase1, phase2, training
+    from deft_core import classifier, clip, engine, phase1, phase2
 
     task = folder.config()
     settings = CONFIGS[task["kind"]].from_json(task["settings"])
@@ -53,7 +53,7 @@ def _stage(folder: RunFolder) -> Generator[Progress, None, None]:
     yield from in_turn(
         stages[task["kind"]](folder),
         run=folder.path,
-        devices=training.devices_of(settings),
+        devices=engine.devices_of(settings),
         is_first=_is_first_process(),
     )
 

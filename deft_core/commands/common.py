@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from deft_core.config import DATA
 from deft_core.errors import StoreError
+from deft_core.presets import DATA
 from deft_core.workspace import Workspace, is_workspace
 
 DEFAULT_WORKSPACE = DATA / "workspace"

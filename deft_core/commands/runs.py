@@ -19,7 +19,6 @@ from deft_core.commands.common import (
     existing,
     print_result,
 )
-from deft_core.config import PRESETS
 from deft_core.errors import ConfigError, RunError
 from deft_core.run_folder import RunFolder
 from deft_core.run_process import RunCancelled
@@ -44,7 +43,7 @@ def run_command(kind: str, what: str) -> Callable[..., None]:
             raise ConfigError("--run takes its settings from the run folder.", "Leave others out.")
         work_through(RunFolder(run), kind=kind)
 
-    presets = ", ".join(PRESETS[CONFIGS[kind]])
+    presets = ", ".join(CONFIGS[kind].presets)
     parameters = [
         _parameter("workspace", WorkspaceOption, default=DEFAULT_WORKSPACE),
         _parameter(

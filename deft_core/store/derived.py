@@ -10,8 +10,9 @@ live decision.
 for each sample; `queue` has one row for
 each sample that the current run scored, with all that filters and sorts ask for: `is_new` is
 whether the previous run believed what this one flags, `agreed_label` the class that this run and
-the latest classifier agree on, `is_earlier` whether the decision is of an earlier round. They are
-kept in the transaction that appends to the log, and can be made anew at any time.
+the latest classifier agree on, `is_earlier` whether the decision is of an earlier round and
+`is_learnt` whether some decision on the sample is, so that this run may have learnt from it. They
+are kept in the transaction that appends to the log, and can be made anew at any time.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import pyarrow as pa
 
 from deft_core.store.schema import Connection
 
-VERSION = 5
+VERSION = 6
 """Of the form of the derived tables; a file with another one gets them made anew."""
 NOTHING = ""
 """What an undo or a redo names that found nothing; no event has this group or uid."""
@@ -46,7 +47,8 @@ where undo_of is null and redo_of is null and (ended_at is null or ended_at < d.
 
 _CURRENT_DECISIONS = """
 with opinions as (
-    select sample_id, seq, verdict, label, reviewer, decided_at, round, run_id, is_blind
+    select sample_id, seq, verdict, label, reviewer, decided_at, round, run_id, is_blind,
+        min(round) over (partition by sample_id) as first_round
     from live_events
     where verdict is not null {only}
     qualify row_number() over (partition by sample_id, reviewer order by seq desc) = 1
@@ -69,7 +71,7 @@ with opinions as (
 select sample_id, seq,
     case when is_contrary then 'unsure' else verdict end as verdict,
     case when not is_contrary then reviewed_label end as reviewed_label,
-    reviewer, decided_at, round, run_id, n_reviewers::integer as n_reviewers,
+    reviewer, decided_at, round, run_id, first_round, n_reviewers::integer as n_reviewers,
     is_contrary as is_disputed,
     not is_contrary and coalesce(reviewed_label <> given_label, false) as is_relabelled
 from ranked where is_last
@@ -93,7 +95,8 @@ select s.sample_id, s.split, c.position, c.p_clean, c.is_clean, s.given_label, c
         as agreed_label,
     d.verdict, d.reviewed_label, d.reviewer, d.n_reviewers,
     coalesce(d.is_disputed, false) as is_disputed,
-    coalesce(d.round < (select round from current_run), false) as is_earlier
+    coalesce(d.round < (select round from current_run), false) as is_earlier,
+    coalesce(d.first_round < (select round from current_run), false) as is_learnt
 from current_scores c
 join samples s using (sample_id)
 left join previous_scores v using (sample_id)
@@ -140,7 +143,8 @@ def refresh(connection: Connection, *, has_notes: bool = True) -> None:
         update queue set verdict = d.verdict, reviewed_label = d.reviewed_label,
             reviewer = d.reviewer, n_reviewers = d.n_reviewers,
             is_disputed = coalesce(d.is_disputed, false),
-            is_earlier = coalesce(d.round < (select round from current_run), false)
+            is_earlier = coalesce(d.round < (select round from current_run), false),
+            is_learnt = coalesce(d.first_round < (select round from current_run), false)
         from touched left join current_decisions d using (sample_id)
         where queue.sample_id = touched.sample_id
         """

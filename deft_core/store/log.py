@@ -38,8 +38,8 @@ select i.seq, i.uid, i.grp, i.sample_id, i.verdict, i.label, i.note,
     ) as is_blind,
     i.reviewer, i.decided_at,
     coalesce(run.round, 1) as round, run.run_id,
-    case when q.p_clean is not null and i.verdict is not null then json_object(
-        'p_clean', q.p_clean, 'suggested_label', q.suggested_label) end as shown
+    case when q.p_clean is not null and i.verdict is not null and not (is_blind and q.is_learnt)
+        then json_object('p_clean', q.p_clean, 'suggested_label', q.suggested_label) end as shown
 from {source} i
 left join current_run run on true
 left join queue q on q.sample_id = i.sample_id

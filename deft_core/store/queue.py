@@ -1,7 +1,8 @@
 """Questions to the queue: which samples match a filter, in which order, and how many.
 
 Everything is asked for one reviewer, who does not see the first decision on a sample that he is to
-decide blind: for him it is undecided.
+decide blind: for him it is undecided. Where the current run has learnt from that decision, he sees
+nothing of what the run says either: for him it is a suspect without a score, behind all others.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from deft_core.store.database import Database, naive
 from deft_core.store.derived import N_DRAWS
 
 RELOAD = "Reload the page."
-LARGEST_PLACE = 2**64
+LARGEST_KEY = 2**64
+LAST_POSITION = 2**31
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,23 +93,36 @@ _CONDITIONS = {
     "sample_ids": "sample_id in (select unnest($sample_ids))",
 }
 
-_SEEN_BY_ALL = "(select *, false as is_blind, false as is_double from queue)"
-_SEEN = """(
-    select * exclude (verdict, reviewed_label, reviewer),
-        case when is_blind then null else verdict end as verdict,
-        case when is_blind then null else reviewed_label end as reviewed_label,
-        case when is_blind then null else reviewer end as reviewer
+_SEEN_BY_ALL = """(
+    select *, position as place, false as is_double, false as is_blind, false as is_hidden
+    from queue
+)"""
+_SEEN = f"""(
+    select * replace (
+            case when not is_blind then verdict end as verdict,
+            case when not is_blind then reviewed_label end as reviewed_label,
+            case when not is_blind then reviewer end as reviewer,
+            case when not is_hidden then p_clean end as p_clean,
+            case when not is_hidden then suggested_label end as suggested_label,
+            case when is_hidden then 'infinity' else margin end as margin,
+            is_clean and not is_hidden as is_clean,
+            is_new and not is_hidden as is_new
+        ),
+        case when is_hidden then {LAST_POSITION} + sample_id else position end as place
     from (
-        select *, draw < $n_chosen as is_double,
-            case when draw < $n_chosen then coalesce(n_reviewers = 1 and reviewer <> $me, false)
-                else false end as is_blind
-        from queue
+        select *, is_blind and is_learnt as is_hidden
+        from (
+            select *, draw < $n_chosen as is_double,
+                case when draw < $n_chosen then coalesce(n_reviewers = 1 and reviewer <> $me, false)
+                    else false end as is_blind
+            from queue
+        )
     )
 )"""
 _OF_OTHERS = "(select sample_id from leases where reviewer <> $me and expires_at > $now)"
 
 _ORDER = {
-    "p_clean": "position",
+    "p_clean": "place",
     "margin": "margin",
     "random": "hash(sample_id, $seed::bigint)",
     "class": "given_label",
@@ -143,9 +158,9 @@ class Queue:
             parameters |= {"now": naive(not_leased_at), "me": reviewer}
         rows = self._database.rows(
             f"""
-            select sample_id, position, {key} as key from ({matching.sql})
+            select sample_id, place, {key} as key from ({matching.sql})
             where {" and ".join(conditions) or "true"}
-            order by {key}, position limit $limit
+            order by {key}, place limit $limit
             """,
             **(matching.parameters | parameters),
             limit=limit,
@@ -199,15 +214,17 @@ class Queue:
         return self._database.table(
             f"""
             select q.sample_id, s.file_name, s.sha256, s.given_label,
-                q.split, q.suggested_label, q.p_clean, c.is_clean, c.pos_sim, c.neg_sim, q.margin,
+                q.split, q.suggested_label, q.p_clean, q.is_clean, c.pos_sim, c.neg_sim,
+                case when not q.is_hidden then q.margin end as margin,
                 case when q.is_blind then q.given_label
                     else coalesce(c.scored_label, q.given_label) end as scored_label,
-                c.top_labels, c.top_pos_sims, c.top_neg_sims,
+                coalesce(c.top_labels, []) as top_labels, c.top_pos_sims, c.top_neg_sims,
                 q.verdict, q.reviewed_label, q.reviewer,
                 case when not q.is_blind then n.note end as note,
                 q.is_disputed, q.is_double, q.is_new,
                 {SECOND_LOOK} as is_second_look,
-                (select round from previous_run) as previous_round,
+                case when not q.is_hidden then (select round from previous_run) end
+                    as previous_round,
                 c.mean_margin, v.is_clean as was_clean, v.suggested_label as previous_suggestion,
                 case when q.verdict is not null and q.is_earlier then d.round end as decided_round,
                 p.predicted_label as classifier_label, p.p_predicted as classifier_p,
@@ -215,9 +232,11 @@ class Queue:
                     then p.p_given end as classifier_p_given
             from (from {seen.sql} where sample_id in {ids}) q
             join (from samples where sample_id in {ids}) s using (sample_id)
-            join current_scores c on c.position = q.position
-            left join (from previous_scores where sample_id in {ids}) v using (sample_id)
-            left join (from current_predictions where sample_id in {ids}) p using (sample_id)
+            left join current_scores c on c.position = q.position and not q.is_hidden
+            left join (from previous_scores where sample_id in {ids}) v
+                on v.sample_id = q.sample_id and not q.is_hidden
+            left join (from current_predictions where sample_id in {ids}) p
+                on p.sample_id = q.sample_id and not q.is_blind
             left join (
                 select sample_id, round from current_decisions where sample_id in {ids}
             ) d using (sample_id)
@@ -228,15 +247,31 @@ class Queue:
             ids=list(sample_ids),
         )
 
-    def is_blind(self, sample_id: int, *, reviewer: str) -> bool:
-        """Whether the reviewer is to decide this sample without seeing the first decision."""
+    def blind(self, sample_ids: Sequence[int], *, reviewer: str) -> set[int]:
+        """Those of these samples that the reviewer is to decide without the first decision."""
         seen = self._seen(reviewer)
         rows = self._database.rows(
-            f"select is_blind from {seen.sql} where sample_id = $id",
+            f"""
+            select sample_id from {seen.sql}
+            where is_blind and sample_id in (select unnest($ids::integer[]))
+            """,
             **seen.parameters,
-            id=sample_id,
+            ids=list(sample_ids),
         )
-        return bool(rows and rows[0]["is_blind"])
+        return {row["sample_id"] for row in rows}
+
+    def points(self, *, reviewer: str | None) -> pa.Table:
+        """What a map of the scored training samples shows the reviewer, or all that there is for
+        None; in order of sample id."""
+        seen = self._seen(reviewer)
+        return self._database.table(
+            f"""
+            select q.sample_id, c.pos_sim, c.neg_sim, c.p_clean, q.given_label, c.is_clean
+            from {seen.sql} q join current_scores c using (position)
+            where split = 'train' and not is_hidden order by q.sample_id
+            """,
+            **seen.parameters,
+        )
 
     def matching(self, wanted: Filter, *, reviewer: str) -> Matching:
         """The query for the rows of the queue that match."""
@@ -257,10 +292,10 @@ class Queue:
         where = " and ".join(conditions) or "true"
         return Matching(sql=f"from {seen.sql} where {where}", parameters=parameters)
 
-    def _seen(self, reviewer: str) -> Matching:
-        """The rows of the queue as this reviewer sees them."""
+    def _seen(self, reviewer: str | None) -> Matching:
+        """The rows of the queue as this reviewer sees them, or all that is in them for None."""
         (row,) = self._database.rows("from double_review")
-        if row["share"] == 0:
+        if row["share"] == 0 or reviewer is None:
             return Matching(sql=_SEEN_BY_ALL, parameters={})
         return Matching(
             sql=_SEEN, parameters={"n_chosen": round(row["share"] * N_DRAWS), "me": reviewer}
@@ -309,8 +344,8 @@ def _behind(after: str | None, *, sort: Sort) -> tuple[list[str], dict[str, Any]
     """The conditions for what lies behind a place, and their parameters."""
     if after is None:
         return [], {}
-    first, _, position = after.rpartition(":")
-    is_number = position.isascii() and position.isdigit() and len(position) < 10
+    first, _, place = after.rpartition(":")
+    is_number = place.isascii() and place.isdigit() and len(place) <= len(str(2 * LAST_POSITION))
     try:
         key = float(first) if sort.name == "margin" else _whole(first or "0")
     except ValueError:
@@ -318,20 +353,20 @@ def _behind(after: str | None, *, sort: Sort) -> tuple[list[str], dict[str, Any]
     if not is_number or bool(first) != (sort.name != "p_clean"):
         raise StoreError(f'"{after}" is not a place in the queue.', RELOAD)
     if sort.name == "p_clean":
-        return ["position > $position"], {"position": int(position)}
+        return ["place > $place"], {"place": int(place)}
     column = _ORDER[sort.name]
-    return [f"({column} > $key or ({column} = $key and position > $position))"], {
+    return [f"({column} > $key or ({column} = $key and place > $place))"], {
         "key": key,
-        "position": int(position),
+        "place": int(place),
     }
 
 
 def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) < LARGEST_PLACE):
+    if not (text.isascii() and text.isdigit() and int(text) < LARGEST_KEY):
         raise ValueError(text)
     return int(text)
 
 
 def _place(row: dict[str, Any], *, sort: Sort) -> str:
-    position = str(row["position"])
-    return position if sort.name == "p_clean" else f"{row['key']!r}:{position}"
+    place = str(row["place"])
+    return place if sort.name == "p_clean" else f"{row['key']!r}:{place}"

@@ -151,9 +151,8 @@ export class Card {
     this.part.given.textContent = usual;
     write(this.part.givenNote, sample.is_second_look ? `Stay with ${usual}` : "Keep it");
     this.part.suggested.textContent = hasSuggestion ? desk.name(sample.suggested_label) : "none";
-    this.part.suggestedNote.textContent = hasSuggestion
-      ? "Take it"
-      : "the model agrees on the class";
+    const why = sample.p_clean === null ? "not shown" : "the model agrees on the class";
+    this.part.suggestedNote.textContent = hasSuggestion ? "Take it" : why;
     desk.button("suggestion").disabled = !hasSuggestion;
     this.part.noteText.textContent = sample.note ?? "";
     write(
@@ -196,7 +195,7 @@ export class Card {
   /** The similarities of a label that the run scored, nothing of another one. */
   simsOf(label) {
     const { scored_label, pos_sim, neg_sim } = this.sample;
-    return scored_label === label ? { pos: pos_sim, neg: neg_sim } : {};
+    return scored_label === label && pos_sim !== null ? { pos: pos_sim, neg: neg_sim } : {};
   }
 
   classRow({ key, rank = "usual", label, pos, neg }) {
@@ -242,9 +241,11 @@ export class Card {
 
   showWhy() {
     const { sample, desk } = this;
-    write(this.part.whyHeading, `Why it is ${sample.is_clean ? "believed" : "flagged"}`);
+    const isHidden = sample.p_clean === null;
+    const why = `Why it is ${sample.is_clean ? "believed" : "flagged"}`;
+    write(this.part.whyHeading, isHidden ? "A second opinion" : why);
     this.part.clean.textContent = percent(sample.p_clean);
-    desk.root.style.setProperty("--clean", sample.p_clean);
+    desk.root.style.setProperty("--clean", sample.p_clean ?? 0);
     desk.root.style.setProperty("--threshold", desk.session.clean_threshold);
     write(this.part.threshold, `flagged up to ${percent(desk.session.clean_threshold)}`);
     this.part.cleanMeter.dataset.clean = sample.is_clean;

@@ -34,7 +34,9 @@ export function countedImages(number) {
   return `${counted(number)} ${number === 1 ? "image" : "images"}`;
 }
 
+/** A probability in words; null is one that is not shown. */
 export function percent(value) {
+  if (value === null) return "hidden";
   if (value > 0 && value < 0.01) return "<1 %";
   if (value < 1 && value > 0.99) return ">99 %";
   return `${Math.round(value * 100)} %`;

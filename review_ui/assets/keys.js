@@ -33,6 +33,14 @@ const GRID = [
   ],
   [["PageUp", "PageDown"], "page", "look at other pages without deciding"],
 ];
+/** Heard by the figure that has the focus; see walk.js. */
+const PLOTS = [
+  [["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"], "", "walk to the next point, or bar"],
+  [["PageUp", "PageDown"], "", "the point before or after it by suspicion"],
+  [["Home", "End"], "", "the most and the least suspect point"],
+  [["Enter"], "", "open the image, or the bar as a queue"],
+  [["Space"], "", "a corner of a region; at a second point, open the region"],
+];
 const EVERYWHERE = [
   [["Z"], "undo", "undo the last step, after a restart too"],
   [["Shift+Z"], "redo", "do it again"],
@@ -96,6 +104,7 @@ export function listKeys(element) {
     ["One image", CARD],
     ["Everywhere", EVERYWHERE],
     ["Grid", GRID],
+    ["Plots", PLOTS],
   ];
   element.replaceChildren(
     ...groups.map(([title, entries]) => {

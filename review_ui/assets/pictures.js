@@ -1,9 +1,13 @@
 /** Pictures of one size, asked for ahead of time and kept decoded until they are painted. */
 
+const LARGE_SCREEN = 2600;
+
 export class Pictures {
   /** onSettled(sample): its picture has come, or has failed to. */
   constructor({ px, keep, className, onSettled }) {
-    Object.assign(this, { px, keep, className, onSettled });
+    // A large screen gets twice the size, and fewer of them.
+    const times = screen.width * devicePixelRatio >= LARGE_SCREEN ? 2 : 1;
+    Object.assign(this, { px: times * px, keep: keep / times, className, onSettled });
     this.bySample = new Map();
     this.broken = new Set();
   }

@@ -1,9 +1,11 @@
 /** Plots mode: where the images lie, how sure phase 1 is, and which classes are in question. */
 
 import { confusionTable } from "./confusion.js";
-import { counted, make, makeButton, write } from "./dom.js";
+import { counted, make, makeButton, percent, write } from "./dom.js";
 import { Lasso } from "./lasso.js";
-import { drawHistogram, drawScatter, inside, markPoint, pointsOf } from "./scatter.js";
+import { Marks } from "./marks.js";
+import * as figures from "./scatter.js";
+import { listenToFigure, PointWalk } from "./walk.js";
 
 const MOST_CELLS = 1000;
 const MOST_CLASSES = 40;
@@ -14,7 +16,23 @@ export class Plots {
   constructor(desk, { onQueue, onLook }) {
     Object.assign(this, { desk, onQueue, onLook, part: desk.part });
     this.run = null;
-    new Lasso(this.part.scatter, { onDrawn: (corners) => this.openInside(corners) });
+    this.walk = null;
+    this.corner = null;
+    this.bin = 0;
+    const { scatter, scatterSaid, histogram, histogramSaid } = this.part;
+    this.pointMarks = new Marks(scatter);
+    this.barMarks = new Marks(histogram);
+    new Lasso(scatter, { onDrawn: (corners) => this.openInside(corners) });
+    listenToFigure(scatter, {
+      said: scatterSaid,
+      step: (key) => this.stepPoint(key),
+      open: () => this.walk && this.onLook(this.points.ids[this.walk.at]),
+    });
+    listenToFigure(histogram, {
+      said: histogramSaid,
+      step: (key) => this.stepBar(key),
+      open: () => this.bars && this.openBar(this.bin),
+    });
   }
 
   /** Draws what is new since the last time. */
@@ -22,26 +40,101 @@ export class Plots {
     const { session } = this.desk;
     this.showConfusion();
     if (this.run !== session.run) await this.draw(session).catch((error) => this.fail(error));
-    markPoint(this.part.scatter, this.desk.queue.sample);
+    this.markCurrent();
   }
 
   async draw(session) {
-    const points = pointsOf(await this.desk.server.bytes("/points"));
+    const points = figures.pointsOf(await this.desk.server.bytes("/points"));
     this.points = points;
     this.showClasses(points);
     this.part.scatter.dataset.state = "drawing";
-    await drawScatter(this.part.scatter, points, { onPick: this.onLook });
-    await drawHistogram(this.part.histogram, points, {
+    await figures.drawScatter(this.part.scatter, points, { onPick: this.onLook });
+    this.walk = new PointWalk(points);
+    this.bars = figures.barsOf(points);
+    await figures.drawHistogram(this.part.histogram, this.bars, {
       threshold: session.clean_threshold,
-      onPick: (low, high) => this.onQueue({ name: "all", p_min: low, p_max: high }),
+      onPick: (bin) => this.openBar(bin),
     });
+    this.pointMarks.follow();
+    this.barMarks.follow();
     this.part.scatter.dataset.state = "drawn";
     this.run = session.run;
   }
 
+  /** The keyboard goes on from the image that was looked at last, if it has a point. */
+  markCurrent() {
+    const at = this.points?.ids.indexOf(this.desk.queue.sample?.sample_id) ?? -1;
+    this.corner = null;
+    if (at < 0) return this.pointMarks.show({});
+    this.walk.at = at;
+    return this.markWalk();
+  }
+
+  markWalk() {
+    const { pos, neg } = this.points;
+    const place = (i) => [neg[i], pos[i]];
+    const ring = place(this.walk.at);
+    this.pointMarks.show({ ring, frame: this.corner === null ? null : [place(this.corner), ring] });
+  }
+
+  // ---- by keyboard --------------------------------------------------------------------------
+
+  /** Space at two points opens what lies between them. */
+  stepPoint(key) {
+    if (!this.walk?.points.n) return null;
+    if (key === " " && this.corner !== null) return this.openBetween(this.corner, this.walk.at);
+    if (key === " ") this.corner = this.walk.at;
+    else if (key === "Escape" && this.corner !== null) this.corner = null;
+    else if (key && !this.walk.go(key, figures.scaleOf(this.part.scatter))) return null;
+    this.markWalk();
+    const corner = this.corner === null ? "" : " Space opens the region from the marked corner.";
+    return `${this.pointInWords(this.walk.at)}${corner}`;
+  }
+
+  pointInWords(i) {
+    const { given, pClean, isClean, pos, neg, n } = this.points;
+    const place = `${counted(this.walk.rank + 1)} of ${counted(n)} by suspicion`;
+    const state = isClean[i] ? "believed" : "flagged";
+    const sims = `positive ${pos[i].toFixed(3)}, negative ${neg[i].toFixed(3)}`;
+    return `${place}: ${this.desk.name(given[i])}, ${state}, clean ${percent(pClean[i])}, ${sims}.`;
+  }
+
+  openBetween(one, other) {
+    const { pos, neg } = this.points;
+    const [left, right] = [neg[one], neg[other]].sort((a, b) => a - b);
+    const [low, high] = [pos[one], pos[other]].sort((a, b) => a - b);
+    const isThere = (i) => neg[i] >= left && neg[i] <= right && pos[i] >= low && pos[i] <= high;
+    this.openChosen(this.points.ids.filter((_, i) => isThere(i)));
+    return "Region opened.";
+  }
+
+  stepBar(key) {
+    if (!this.bars) return null;
+    const last = this.bars[0].length - 1;
+    const to = { "": this.bin, ArrowLeft: this.bin - 1, ArrowRight: this.bin + 1, Home: 0, End: last };
+    if (to[key] === undefined) return null;
+    this.bin = Math.min(Math.max(to[key], 0), last);
+    const [left, right] = figures.rangeOfBar(this.bin);
+    const [bottom, top] = this.part.histogram.layout.yaxis.range;
+    this.barMarks.show({ frame: [[left, bottom], [right, top]] });
+    const [low, high] = [left, right].map((p) => Math.round(1000 * p) / 10);
+    const [flagged, believed] = this.bars.map((counts) => counted(counts[this.bin]));
+    return `Clean ${low} to ${high} %: ${flagged} flagged, ${believed} believed.`;
+  }
+
+  // ---- opening ------------------------------------------------------------------------------
+
+  openBar(bin) {
+    const [low, high] = figures.rangeOfBar(bin);
+    this.onQueue({ name: "all", p_min: low, p_max: high });
+  }
+
   openInside(corners) {
-    const ids = inside(this.points, corners);
-    if (ids.length > 0) this.onQueue({ name: "all", sample_ids: ids.slice(0, MOST_CHOSEN) });
+    this.openChosen(figures.inside(this.points, corners));
+  }
+
+  openChosen(ids) {
+    if (ids.length > 0) this.onQueue({ name: "all", sample_ids: [...ids.slice(0, MOST_CHOSEN)] });
   }
 
   fail(error) {

@@ -244,9 +244,10 @@ class Desk {
     this.focus();
   }
 
-  leavePlots(then) {
+  async leavePlots(then) {
     this.isPlots = false;
-    then();
+    await then();
+    this.focus();
   }
 
   keepPlace() {
@@ -334,9 +335,10 @@ class Desk {
     return this.root.querySelector(`[data-act="${act}"]`);
   }
 
-  /** In the grid the focus is in the list, so that a screen reader follows its cursor. */
+  /** In grid and plots the focus is where the arrows are heard. */
   focus() {
-    const place = this.root.dataset.view === "grid" ? this.part.tiles : this.root;
+    const { tiles, scatter } = this.part;
+    const place = { grid: tiles, plots: scatter }[this.root.dataset.view] ?? this.root;
     if (!document.querySelector("dialog[open]")) place.focus({ preventScroll: true });
   }
 

@@ -50,7 +50,8 @@ export async function drawScatter(element, points, { onPick }) {
     { name: "believed", colour: CLEAN, chosen: indices(points, (i) => points.isClean[i]) },
     { name: "flagged", colour: FLAGGED, chosen: indices(points, (i) => !points.isClean[i]) },
   ];
-  const traces = groups.map((group) => trace(points, group));
+  const size = textSize(element) / 2.6;
+  const traces = groups.map((group) => trace(points, { ...group, size }));
   const drawRound = {
     name: "drawRound",
     title: "Draw round points",
@@ -84,23 +85,30 @@ export function inside({ n, ids, pos, neg }, corners) {
   return found;
 }
 
-/** Puts the ring round a sample. Only a shape changes, so the points are not drawn again. */
-export function markPoint(element, sample) {
-  if (!window.Plotly || !element.layout) return;
-  window.Plotly.relayout(element, {
-    "shapes[1].xanchor": sample?.neg_sim ?? 0,
-    "shapes[1].yanchor": sample?.pos_sim ?? 0,
-    "shapes[1].visible": Boolean(sample),
-  });
+/** Pixels for a unit of either axis. */
+export function scaleOf(element) {
+  const { width, height } = element.querySelector(".nsewdrag").getBoundingClientRect();
+  const { xaxis, yaxis } = element.layout;
+  return { x: width / lengthOf(xaxis.range), y: height / lengthOf(yaxis.range) };
 }
 
-/** onPick(low, high) for a click on a bar. */
-export async function drawHistogram(element, points, { threshold, onPick }) {
-  const Plotly = await loadPlotly();
+/** How many images each bar of the histogram stands for: flagged, then believed. */
+export function barsOf({ n, pClean, isClean }) {
   const counts = [new Array(BINS).fill(0), new Array(BINS).fill(0)];
-  for (let i = 0; i < points.n; i++) {
-    counts[points.isClean[i]][Math.min(Math.floor(points.pClean[i] * BINS), BINS - 1)] += 1;
+  for (let i = 0; i < n; i++) {
+    counts[isClean[i]][Math.min(Math.floor(pClean[i] * BINS), BINS - 1)] += 1;
   }
+  return counts;
+}
+
+/** The clean probabilities of a bar, from and to. */
+export function rangeOfBar(bin) {
+  return [bin / BINS, (bin + 1) / BINS];
+}
+
+/** onPick(bin) for a click on a bar. */
+export async function drawHistogram(element, counts, { threshold, onPick }) {
+  const Plotly = await loadPlotly();
   const x = counts[0].map((_, i) => (i + 0.5) / BINS);
   const bars = [
     ["flagged", FLAGGED],
@@ -118,16 +126,13 @@ export async function drawHistogram(element, points, { threshold, onPick }) {
     ...baseLayout(element),
     barmode: "stack",
     dragmode: false,
-    xaxis: { ...axis("clean probability"), range: [0, 1], tickformat: ".0%" },
-    yaxis: { ...axis("images"), rangemode: "tozero" },
+    xaxis: { ...axis(element, "clean probability"), range: [0, 1], tickformat: ".0%" },
+    yaxis: { ...axis(element, "images"), rangemode: "tozero" },
     shapes: [line({ x0: threshold, x1: threshold, y0: 0, y1: 1, yref: "paper" })],
   };
   await Plotly.react(element, bars, layout, { ...CONFIG, displayModeBar: false });
   element.removeAllListeners("plotly_click");
-  element.on("plotly_click", (event) => {
-    const bin = event.points[0].pointNumber;
-    onPick(bin / BINS, (bin + 1) / BINS);
-  });
+  element.on("plotly_click", (event) => onPick(event.points[0].pointNumber));
 }
 
 function indices({ n }, isChosen) {
@@ -137,7 +142,7 @@ function indices({ n }, isChosen) {
   return all.subarray(0, size);
 }
 
-function trace({ pos, neg }, { name, colour, chosen }) {
+function trace({ pos, neg }, { name, colour, chosen, size }) {
   const opacity = chosen.length > 20_000 ? 0.35 : 0.7;
   return {
     type: hasWebgl() ? "scattergl" : "scatter",
@@ -145,7 +150,7 @@ function trace({ pos, neg }, { name, colour, chosen }) {
     name,
     x: Float32Array.from(chosen, (i) => neg[i]),
     y: Float32Array.from(chosen, (i) => pos[i]),
-    marker: { color: colour, size: 5, opacity },
+    marker: { color: colour, size, opacity },
     hovertemplate: "positive %{y:.3f}, negative %{x:.3f}<extra></extra>",
   };
 }
@@ -159,18 +164,9 @@ function scatterLayout(element, { pos, neg }) {
     ...baseLayout(element),
     dragmode: false,
     hovermode: "closest",
-    xaxis: { ...axis("similarity to the negative prompt"), range: [lowX, highX] },
-    yaxis: { ...axis("similarity to the positive prompt"), range: [lowY, highY] },
-    shapes: [
-      line({ x0: low, y0: low, x1: high, y1: high }),
-      {
-        type: "circle",
-        ...{ xsizemode: "pixel", ysizemode: "pixel", xanchor: 0, yanchor: 0 },
-        ...{ x0: -8, x1: 8, y0: -8, y1: 8 },
-        line: { color: "#dc2626", width: 3 },
-        visible: false,
-      },
-    ],
+    xaxis: { ...axis(element, "similarity to the negative prompt"), range: [lowX, highX] },
+    yaxis: { ...axis(element, "similarity to the positive prompt"), range: [lowY, highY] },
+    shapes: [line({ x0: low, y0: low, x1: high, y1: high })],
   };
 }
 
@@ -181,19 +177,28 @@ function baseLayout(element) {
     margin: { l: 56, r: 12, t: 28, b: 48 },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
-    font: { color: style.color, size: 13, family: style.fontFamily },
+    font: { color: style.color, size: textSize(element), family: style.fontFamily },
     legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: LINE, activecolor: CLEAN },
   };
 }
 
-function axis(title) {
-  const text = { text: title, font: { size: 13 } };
-  return { gridcolor: GRID, zeroline: false, automargin: true, title: text };
+/** Somewhat smaller than the text around the figure. */
+function textSize(element) {
+  return Math.round(0.87 * parseFloat(getComputedStyle(element).fontSize));
+}
+
+function axis(element, text) {
+  const title = { text, font: { size: textSize(element) } };
+  return { gridcolor: GRID, zeroline: false, automargin: true, title };
 }
 
 function line(ends) {
   return { type: "line", ...ends, line: { color: LINE, width: 1.5, dash: "dot" } };
+}
+
+function lengthOf([low, high]) {
+  return high - low;
 }
 
 function rangeOf(values) {

@@ -220,6 +220,15 @@ def open_desk(page: Page, app: App) -> None:
     expect(page.locator(".desk:not([data-view=loading])")).to_be_visible()
 
 
+def call_oneself(page: Page, name: str) -> None:
+    """Goes on as the reviewer of this name."""
+    page.get_by_role("button", name="Reviewer:").click()
+    page.get_by_label("Your name").fill(name)
+    page.get_by_role("button", name="Go on as this reviewer").click()
+    expect(page.get_by_role("button", name=f"Reviewer: {name}")).to_be_visible()
+    expect(page.locator(".desk:not([data-view=loading])")).to_be_visible()
+
+
 def press(page: Page, key: str) -> None:
     """Presses a key once the picture that it is about can be seen."""
     expect(page.locator(".desk-stage")).to_have_attribute("data-picture", "there")

@@ -132,6 +132,19 @@ def test_marks_by_drag_by_range_and_by_key(app: App, page: Page) -> None:
     assert plans[4:7] == ["dog", "unsure", "both"]
 
 
+def test_the_cursor_goes_up_and_down_and_marks_on_the_way(app: App, page: Page) -> None:
+    page.set_viewport_size({"width": 800, "height": 900})
+    tops = page.locator(".desk-tile").evaluate_all("tiles => tiles.map((one) => one.offsetTop)")
+    below = next(i for i, top in enumerate(tops) if top > tops[0])
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("m")
+    assert kinds(page).index("marked") == below
+    page.keyboard.press("m")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Shift+ArrowDown")
+    assert kinds(page) == ["marked"] * (below + 1) + ["open"] * (N_FLAGGED - below - 1)
+
+
 def test_a_page_is_decided_only_when_all_of_it_was_in_sight(
     many: Path, start_app: StartApp, page: Page
 ) -> None:

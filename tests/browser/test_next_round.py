@@ -14,6 +14,7 @@ from tests.browser.conftest import (
     N_SAMPLES,
     App,
     StartApp,
+    call_oneself,
     leave,
     open_desk,
     press,
@@ -148,3 +149,32 @@ def test_all_questioned_decisions_stay_in_one_step(app: App, page: Page) -> None
     expect(page.get_by_role("heading", name="No image matches")).to_be_visible()
     leave(page)
     assert decided_anew(app) == {0: ("keep", 0), 2: ("relabel", 1)}
+
+
+def test_a_second_reviewer_sees_nothing_of_a_run_that_learnt_the_first_decision(
+    second_round: Path, start_app: StartApp, page: Page
+) -> None:
+    with Workspace.open(second_round) as workspace:
+        workspace.review.set_double_share(1)
+    app = start_app(second_round)
+    open_desk(page, app)
+    call_oneself(page, "bob")
+    page.keyboard.press("f")
+    page.get_by_label("Part of the path").fill("00 ")
+    page.get_by_role("button", name="Show them").click()
+    expect(page.locator(".desk-file")).to_contain_text("00 ")
+    expect(page.locator("[data-part=clean]")).to_have_text("hidden")
+    expect(page.locator("[data-part=suggestedNote]")).to_have_text("not shown")
+    expect(page.locator(".desk-sentence")).to_contain_text("has learnt from the first decision")
+    expect(page.get_by_role("list", name="What changed")).to_have_count(0)
+    expect(page.locator(".desk-class")).to_have_count(1)
+    page.keyboard.press("p")
+    expect(page.locator(".desk-scatter")).to_have_attribute("data-state", "drawn")
+    expect(page.locator(".desk-scatter .desk-ring")).to_be_hidden()
+    page.keyboard.press("g")
+    expect(page.locator(".desk-tile-clean")).to_have_text(["hidden"])
+    page.keyboard.press("c")
+    press(page, "x")
+    wait_until_saved(page)
+    leave(page)
+    assert app.decisions()[0] == ("unsure", None)  # "me" had kept it.

@@ -18,6 +18,7 @@ from tests.browser.conftest import (
     App,
     StartApp,
     Watch,
+    call_oneself,
     leave,
     open_desk,
     press,
@@ -31,15 +32,10 @@ BLOCKED_STORAGE = """
         get() { throw new DOMException("forbidden", "SecurityError"); },
     });
 """
+SMALLEST_TEXT = """() => Math.min(...[...document.querySelectorAll(".desk *")]
+    .filter((one) => one.checkVisibility() && one.textContent.trim() && !one.closest("svg"))
+    .map((one) => parseFloat(getComputedStyle(one).fontSize)))"""
 SERIOUS = ("serious", "critical")
-
-
-def call_oneself(page: Page, name: str) -> None:
-    page.get_by_role("button", name="Reviewer:").click()
-    page.get_by_label("Your name").fill(name)
-    page.get_by_role("button", name="Go on as this reviewer").click()
-    expect(page.get_by_role("button", name=f"Reviewer: {name}")).to_be_visible()
-    expect(page.locator(".desk:not([data-view=loading])")).to_be_visible()
 
 
 def test_a_name_is_kept_and_stands_beside_the_decision(app: App, page: Page) -> None:
@@ -166,6 +162,27 @@ def test_no_serious_finding_of_axe(app: App, page: Page, theme: str) -> None:
             page.keyboard.press("Escape")
         is_wide = page.evaluate("() => document.documentElement.scrollWidth > innerWidth")
         assert not is_wide, f"The page scrolls sideways at {width} pixels"
+    assert found == []
+
+
+def test_a_4k_screen_is_used_and_can_be_read(app: App, page: Page) -> None:
+    page.set_viewport_size({"width": 3840, "height": 2160})
+    page.goto(f"{app.address}/?__theme=dark")
+    page.get_by_role("tab", name="Review").click()
+    picture = page.locator(".desk-picture")
+    expect(picture).to_be_visible()
+    expect(picture).to_have_attribute("src", re.compile("px=2048"))
+    box = picture.bounding_box()
+    assert box is not None
+    assert box["width"] * box["height"] > 0.5 * 3840 * 2160
+    found = []
+    for key, view in (("c", ".desk-stage"), ("g", ".desk-tile"), ("p", ".desk-matrix")):
+        page.keyboard.press(key)
+        expect(page.locator(view).first).to_be_visible()
+        assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), key
+        assert page.evaluate(SMALLEST_TEXT) >= 16, key
+        violations = Axe().run(page, context=".desk").response["violations"]
+        found += [(key, one["id"]) for one in violations if one["impact"] in SERIOUS]
     assert found == []
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from playwright.sync_api import Browser, FloatRect, Locator, Page, expect
 
+from deft_core.workspace import Workspace
 from tests.browser.conftest import (
     CLASS_NAMES,
     FILE_NAMES,
     N_FLAGGED,
     N_SAMPLES,
     App,
+    StartApp,
     Watch,
     leave,
     open_desk,
@@ -17,6 +21,9 @@ from tests.browser.conftest import (
     wait_until_saved,
     watched_context,
 )
+from tests.small_world import add_scores
+
+SIMS_OF_0 = "positive 0.300, negative 0.100."
 
 
 def counts(page: Page) -> Locator:
@@ -128,6 +135,60 @@ def test_points_are_clicked_and_drawn_round(desk: App, page: Page) -> None:
     page.mouse.click(*middle)
     expect(page.locator(".desk-file")).to_be_visible()
     expect(page.locator(".desk-stage")).to_have_attribute("data-picture", "there")
+
+
+def test_points_and_bars_are_walked_by_keyboard(
+    scored: Path, start_app: StartApp, page: Page
+) -> None:
+    """The suspects lie on a line to the lower right, in order of their suspicion."""
+    with Workspace.open(scored) as workspace:
+        add_scores(
+            workspace.store,
+            [0.05 * (i + 1) if i < N_FLAGGED else 0.9 for i in range(N_SAMPLES)],
+            run_id="phase1-002",
+            sims=[(0.3 - 0.005 * i, 0.1 + 0.01 * i) for i in range(N_SAMPLES)],
+        )
+    open_desk(page, start_app(scored))
+    page.keyboard.press("p")
+    scatter = page.locator(".desk-scatter")
+    said = page.locator("[data-part=scatterSaid]")
+    expect(scatter).to_have_attribute("data-state", "drawn")
+    expect(scatter).to_be_focused()
+    page.keyboard.press("Home")
+    expect(said).to_have_text("1 of 12 by suspicion: cat, flagged, clean 5 %, " + SIMS_OF_0)
+    page.keyboard.press("PageDown")
+    expect(said).to_contain_text("2 of 12 by suspicion: caterpillar, flagged, clean 10 %")
+    page.keyboard.press("ArrowRight")
+    expect(said).to_contain_text("3 of 12")
+    page.keyboard.press("ArrowLeft")
+    expect(said).to_contain_text("2 of 12")
+    page.keyboard.press("End")
+    expect(said).to_contain_text("12 of 12 by suspicion")
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
+    page.keyboard.press("p")
+    expect(said).to_contain_text("2 of 12")
+    page.keyboard.press("Space")
+    expect(said).to_contain_text("Space opens the region")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Space")
+    expect(page.locator(".desk-chips .desk-chip")).to_contain_text("3 images chosen in the plot")
+    page.keyboard.press("p")
+    expect(scatter).to_be_focused()
+    histogram = page.get_by_role("application", name="Histogram")
+    while not histogram.evaluate("(one) => one === document.activeElement"):
+        page.keyboard.press("Tab")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("[data-part=histogramSaid]")).to_have_text(
+        "Clean 5 to 7.5 %: 1 flagged, 0 believed."
+    )
+    page.keyboard.press("Enter")
+    expect(page.locator(".desk-chips .desk-chip")).to_contain_text("clean 5 % to 8 %")
+    expect(page.get_by_role("region", name="Review desk")).to_be_focused()
 
 
 def test_a_finger_draws_round_points(app: App, chromium: Browser, watch: Watch) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 from playwright.sync_api import BrowserContext, Page, expect
 
+from deft_core.workspace import Workspace
 from tests.browser.conftest import (
     CLASS_NAMES,
     FILE_NAMES,
@@ -19,6 +21,9 @@ from tests.browser.conftest import (
     stored_keys,
     wait_until_saved,
 )
+from tests.small_world import add_scores, write_image
+
+N_CLASSES = 3000
 
 
 def test_each_key_is_a_decision(desk: App, page: Page) -> None:
@@ -28,6 +33,7 @@ def test_each_key_is_a_decision(desk: App, page: Page) -> None:
         before = file.text_content()
         press(page, key)
         expect(file).not_to_have_text(before or "")
+    expect(page.locator(".desk-counts")).to_contain_text("a minute, about")
     wait_until_saved(page)
     leave(page)
     assert desk.decisions() == {
@@ -90,6 +96,40 @@ def test_type_ahead_finds_a_class_by_part_of_its_name(desk: App, page: Page) -> 
     wait_until_saved(page)
     leave(page)
     assert desk.decisions() == {0: ("relabel", 1)}
+
+
+def test_each_digit_takes_its_class_and_thousands_can_be_typed(
+    tmp_path: Path, start_app: StartApp, page: Page
+) -> None:
+    names = [f"class {i:04}" for i in range(N_CLASSES)]
+    root = tmp_path / "data"
+    rows = ["file_name,label"]
+    for i in range(6):
+        write_image(root / f"{i}.png", seed=i)
+        rows.append(f"{i}.png,{names[0]}")
+    (root / "labels.csv").write_text("\n".join(rows))
+    (root / "classes.txt").write_text("\n".join(names))
+    top = (11, 12, 13, 14, 15)
+    with Workspace.open(tmp_path / "workspace") as workspace:
+        workspace.ingest(root)
+        scores = [0.1 * (i + 1) / 2 for i in range(6)]
+        add_scores(workspace.store, scores, predicted=[11] * 6, top_labels=top)
+    app = start_app(tmp_path / "workspace")
+    open_desk(page, app)
+    for number in range(1, 6):
+        expect(page.locator(".desk-file")).to_have_text(f"{number - 1}.png")
+        press(page, f"{number}")
+    expect(page.locator(".desk-file")).to_have_text("5.png")
+    press(page, "/")
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("option").first).to_have_text(names[top[0]])
+    expect(dialog).to_contain_text("more: type on")
+    page.keyboard.type("2999")
+    expect(dialog.get_by_role("option")).to_have_text([names[2999]])
+    page.keyboard.press("Enter")
+    wait_until_saved(page)
+    leave(page)
+    assert [label for _, label in app.decisions().values()] == [*top, 2999]
 
 
 def test_buttons_do_what_the_keys_do(desk: App, page: Page) -> None:

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from deft_core.config import DEMO_MODEL, Phase1Config
+from deft_core.config import Phase1Config
+from deft_core.presets import DEMO_MODEL
 from deft_core.run_folder import RunFolder
 from tests.browser.conftest import (
     CLASS_NAMES,
@@ -162,6 +163,7 @@ def test_a_second_run_waits_for_the_device_and_begins_by_itself(
     page.get_by_role("tab", name="Adapt").click()
     adapt = page.locator("#adapt-tab")
     expect(status(adapt)).to_contain_text("Done", timeout=SLOW_MS)
+    expect(adapt.get_by_text("start phase 1 again on the Detect tab")).to_be_visible()
 
     open_desk(page, app)
     press(page, "Space")
