@@ -96,6 +96,18 @@ def check_name(what: str, name: str, *, longest: int = LONGEST_NAME) -> None:
             )
 
 
+def check_text(what: str, text: str, *, longest: int) -> None:
+    """StoreError, which says `what` it is, when a text is too long or cannot be stored."""
+    if len(text) > longest:
+        raise StoreError(f"The {what} has {len(text)} characters; {longest} at most.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise StoreError(f"The {what} holds half a character.", "Type it again.") from error
+    if "\0" in text:
+        raise StoreError(f"The {what} holds a zero character.", "Type it again.")
+
+
 def _row(event: Decision | Note) -> dict[str, Any]:
     row = asdict(event)
     row["grp"] = row.pop("group")
@@ -111,15 +123,4 @@ def _check(event: Decision | Note, *, n_classes: int) -> None:
     if isinstance(event, Decision):
         check_verdict(event.verdict, label=event.label, n_classes=n_classes)
     else:
-        _check_note(event.note)
-
-
-def _check_note(note: str) -> None:
-    if len(note) > LONGEST_NOTE:
-        raise StoreError(f"The note has {len(note)} characters; {LONGEST_NOTE} at most.")
-    try:
-        note.encode()
-    except UnicodeEncodeError as error:
-        raise StoreError("The note holds half a character.", "Type it again.") from error
-    if "\0" in note:
-        raise StoreError("The note holds a zero character.", "Type it again.")
+        check_text("note", event.note, longest=LONGEST_NOTE)

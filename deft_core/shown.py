@@ -70,12 +70,14 @@ class QueuePage:
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """How many samples match a filter, and how many of these have a property."""
+    """How many samples match a filter, and how many of these have a property or are held by other
+    reviewers."""
 
     n_matching: int
     n_flagged: int
     n_undecided: int
     n_with_suggestion: int
+    n_leased: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,14 +142,6 @@ class SplitReview:
     n_scored: int
     n_flagged: int
     n_decided: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class NextSteps:
-    """The group that an undo would take back, and the undo that a redo would; None for nothing."""
-
-    undo: str | None
-    redo: str | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,7 +97,7 @@ class DetectTab:
         progress = self._workspace.review.progress()
         unreadable = run.report["unreadable"] if run and run.report else []
         n_left = progress.n_left
-        p_clean = self._workspace.review.points().p_clean
+        points = self._workspace.review.points()
         return [
             gr.Column(visible=True),
             f"**Found by {source.run_id}** in round {source.round}",
@@ -109,9 +109,10 @@ class DetectTab:
                 ]
             ),
             shown(
-                phase1_warning(source.report) or ("" if tells_apart(p_clean) else HARDLY_LEARNED)
+                phase1_warning(source.report)
+                or ("" if tells_apart(points.p_clean) else HARDLY_LEARNED)
             ),
-            plots.clean_probability_histogram(p_clean),
+            plots.clean_probability_histogram(points.p_clean, is_clean=points.is_clean),
             gr.Button(f"Review {counted(n_left, 'suspect')}" if n_left else "Open the review"),
             gr.Dataframe(
                 value=[[one["file_name"], one["problem"]] for one in unreadable],

@@ -183,7 +183,7 @@ class OverviewTab:
         labels = samples["given_label"]
         is_flagged = pc.fill_null(pc.invert(samples["is_clean"]), False)
         is_decided = pc.is_valid(samples["verdict"])
-        is_relabelled = pc.fill_null(pc.equal(samples["verdict"], "relabel"), False)
+        is_relabelled = pc.fill_null(pc.not_equal(samples["reviewed_label"], labels), False)
         columns = [
             _counts_by_label(labels.filter(chosen), n_classes=len(dataset.class_names))
             for chosen in (pc.is_valid(labels), is_flagged, is_decided, is_relabelled)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from deft_core.decisions import Decision, Note
 from deft_core.errors import CountChangedError, StoreError
 from deft_core.review import Review
-from deft_core.shown import Counts, NextSteps, QueuedSample
+from deft_core.shown import Counts, QueuedSample
 from deft_core.store import SORT_NAMES, Filter, Sort, Store
 from tests.small_world import NOW, Clock, add_scores, make_store
 
@@ -125,7 +125,7 @@ def test_queue__a_page_goes_on_where_the_last_one_ended_whatever_was_decided(
     assert second.n_matching == 2
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @cases(
     scores=st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=30),
     limit=st.integers(1, 7),
@@ -410,7 +410,9 @@ def test_queue__refuses_a_place_of_another_order(review: Review, after: str, sor
     [
         (Filter(name="mine"), 'There is no queue "mine"'),
         (Filter(given=(-1,)), "-1 is not a label"),
-        (Filter(text="x" * 201), "text has 201 entries; 200 at most"),
+        (Filter(text="x" * 201), "text has 201 characters; 200 at most"),
+        (Filter(text="\ud800"), "text holds half a character"),
+        (Filter(reviewers=("\ud800",)), "reviewer holds half a character"),
         (Filter(reviewers=("x",) * 21), "reviewers has 21 entries; 20 at most"),
         (Filter(sample_ids=(2**31,)), "No sample with id 2147483648"),
     ],
@@ -428,8 +430,11 @@ def test_count_and_confusion(review: Review) -> None:
     review.decide([one(2)])
 
     assert review.count(Filter(name="all")) == Counts(
-        n_matching=4, n_flagged=3, n_undecided=3, n_with_suggestion=2
+        n_matching=4, n_flagged=3, n_undecided=3, n_with_suggestion=2, n_leased=0
     )
+    review.queue(reviewer="ann", is_leased=True, limit=1)
+    assert review.count(Filter(name="all")).n_leased == 1
+    assert review.count(Filter(name="all"), reviewer="ann").n_leased == 0
     confusion = review.confusion(Filter(name="all"), limit=3)
     assert confusion.n_cells == 4
     assert confusion.cells == (
@@ -467,6 +472,14 @@ def test_decide_matching__gives_each_its_suggestion(review: Review) -> None:
     wanted = Filter(has_suggestion=True)
     assert review.decide_matching(wanted, uid="b", verdict="suggested", n_expected=2) == 2
     assert {i: review.sample(i).reviewed_label for i in (0, 2, 3)} == {0: 1, 2: 0, 3: None}
+
+
+def test_decide_matching__the_given_label_as_a_label_means_keep(review: Review) -> None:
+    review.decide_matching(Filter(), uid="b", verdict="relabel", label=0, n_expected=3)
+
+    assert review.progress().by_verdict["keep"] == 2
+    assert review.progress().n_relabelled == review.progress().by_verdict["relabel"] == 1
+    assert [event.label for event in review.history(0).events] == [None]
 
 
 @pytest.mark.parametrize(
@@ -508,10 +521,8 @@ def test_undo_and_redo_reach_back_through_restarts(tmp_path: Path) -> None:
 def test_redo__finds_nothing_after_a_new_decision(review: Review) -> None:
     review.decide([one(0)])
     review.undo(uid="u")
-    assert review.next_steps() == NextSteps(undo=None, redo="u")
     review.decide([one(2)])
 
-    assert review.next_steps() == NextSteps(undo="2-keep", redo=None)
     assert review.redo(uid="r", undo="u") == ()
     assert review.sample(0).verdict is None
 
@@ -584,6 +595,16 @@ def test_leases__end_with_time_and_are_renewed_by_deciding(store: Store) -> None
     assert review.queue(reviewer="bob", is_leased=True).samples == ()
     clock.now += timedelta(minutes=2)
     assert ids(review.queue(reviewer="bob", is_leased=True).samples) == [0, 3]
+
+
+def test_leases__those_that_ended_are_no_longer_held(store: Store) -> None:
+    clock = Clock()
+    for _ in range(2):
+        now = clock()
+        assert store.reviewers.lease(range(600), reviewer="a", now=now, is_anew=False)
+        clock.now += timedelta(minutes=11)
+        assert store.reviewers.lease(range(600, 1200), reviewer="a", now=clock(), is_anew=False)
+        clock.now += timedelta(minutes=11)
 
 
 def test_leases__are_renewed_by_a_sign_of_life(store: Store) -> None:
@@ -773,6 +794,11 @@ def test_evidence__shows_trusted_samples_and_says_why(store: Store, review: Revi
     assert evidence.sentence.endswith("1 of 2 nearest are class 1.")
     with pytest.raises(StoreError, match="No sample with id 9"):
         review.evidence(9)
+
+
+def test_view__refuses_half_a_character(review: Review) -> None:
+    with pytest.raises(StoreError, match="The state holds half a character"):
+        review.set_view({"filter": {"text": "\ud800"}})
 
 
 def test_view__is_kept_for_each_reviewer(review: Review) -> None:

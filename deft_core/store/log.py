@@ -32,7 +32,9 @@ _COLUMNS = ", ".join(EVENT_SCHEMA.names)
 
 _APPEND = """
 insert into decisions by name
-select i.seq, i.uid, i.grp, i.sample_id, i.verdict, i.label, i.note,
+select i.seq, i.uid, i.grp, i.sample_id,
+    if(i.verdict = 'relabel' and i.label = s.given_label, 'keep', i.verdict) as verdict,
+    nullif(i.label, s.given_label) as label, i.note,
     i.verdict is not null and coalesce(
         q.draw < $n_chosen
             and if(q.reviewer <> i.reviewer, q.seq, q.other_seq) > coalesce(i.seen, 0),
@@ -44,6 +46,7 @@ select i.seq, i.uid, i.grp, i.sample_id, i.verdict, i.label, i.note,
         then json_object('p_clean', c.p_clean, 'suggested_label', c.suggested_label) end as shown
 from {source} i
 left join runs run on run.run_id = coalesce(i.run_id, (select run_id from current_run))
+left join samples s on s.sample_id = i.sample_id
 left join queue q on q.sample_id = i.sample_id
 left join {scores} c on c.run = run.seq and c.sample_id = i.sample_id
 """
@@ -138,7 +141,8 @@ class DecisionLog:
         """Append decisions and notes (uid, grp, sample_id, verdict, label, note, run_id, seen),
         all or none; what they say was shown is what their run, or the current one, said of the
         sample. A decision on a sample for double review is blind if another reviewer's one came
-        after `seen`, the place in the log of the decision that was shown.
+        after `seen`, the place in the log of the decision that was shown. The
+        given label as a label means keep.
 
         Those whose uid the log holds already are left out. The reviewer's leases on the samples end
         and his others are renewed.
@@ -252,12 +256,6 @@ class DecisionLog:
             return self._refresh_undone(connection, undo=row[0], reviewer=reviewer)
 
     # --- reading
-
-    def next_steps(self, reviewer: str) -> tuple[str | None, str | None]:
-        """The group that an undo of this reviewer would take back, and the undo of a redo."""
-        (group,) = self._database.rows(_LAST_LIVE_GROUP, reviewer=reviewer, group=None)
-        (undo,) = self._database.rows(_LAST_LIVE_UNDO, reviewer=reviewer, undo=None)
-        return group["grp"], undo["uid"]
 
     def history(self, sample_id: int) -> pa.Table:
         """The last events about one sample, oldest first, each with `is_live` and `n_events`; an

@@ -325,6 +325,17 @@ class Queue:
         )
         return row
 
+    def similarity_range(self) -> tuple[float, float] | None:
+        """The least and the greatest similarity of a training sample to a prompt of its label."""
+        (row,) = self._database.rows(
+            """
+            select least(min(pos_sim), min(neg_sim)) as lowest,
+                greatest(max(pos_sim), max(neg_sim)) as highest
+            from current_scores c join queue q using (position) where q.split = 'train'
+            """
+        )
+        return None if row["lowest"] is None else (row["lowest"], row["highest"])
+
     def split_review(self, split: str) -> dict[str, int]:
         """How many samples of a split have a current score, are flagged, and are decided."""
         (row,) = self._database.rows(

@@ -64,7 +64,8 @@ class Reviewers:
                             and sample_id in (from wanted)
                         ),
                         count(*) filter (
-                            reviewer = $reviewer and sample_id not in (from wanted)
+                            reviewer = $reviewer and expires_at > $now
+                            and sample_id not in (from wanted)
                         )
                     from leases
                     """,

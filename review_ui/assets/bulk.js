@@ -79,7 +79,7 @@ export class Bulk {
     }
   }
 
-  show({ n_matching: n, n_undecided: nUndecided }, verdict) {
+  show({ n_matching: n, n_undecided: nUndecided, n_leased: nLeased }, verdict) {
     this.n = n;
     const decided = n - nUndecided;
     const name =
@@ -88,8 +88,10 @@ export class Bulk {
       decided > 0 && verdict !== "standing"
         ? ` ${counted(decided)} of them are decided already and will be decided anew.`
         : "";
+    const held =
+      nLeased > 0 ? ` ${counted(nLeased)} of them are with other reviewers at the moment.` : "";
     this.part.bulkTitle.textContent = `Apply to all ${counted(n)}`;
-    this.part.bulkSays.textContent = `${countedImages(n)} will ${WORDS[verdict]}${name}.${again} You need not see them. It is one step, which undo takes back.`;
+    this.part.bulkSays.textContent = `${countedImages(n)} will ${WORDS[verdict]}${name}.${again}${held} You need not see them. It is one step, which undo takes back.`;
     this.part.bulkGo.textContent = `Apply to all ${counted(n)}`;
     this.part.bulkGo.disabled = n === 0 || (verdict === "relabel" && this.label === null);
   }

@@ -12,7 +12,6 @@ from playwright.sync_api import BrowserContext, Page, Route, expect
 from tests.browser.conftest import (
     FILE_NAMES,
     N_FLAGGED,
-    PATIENCE_MS,
     App,
     StartApp,
     Watch,
@@ -69,7 +68,7 @@ def test_a_page_that_stays_open_follows_the_server_to_another_workspace(
     wait_until_saved(page)
     page.keyboard.press("p")
     scatter = page.locator(".desk-scatter")
-    expect(scatter).to_have_attribute("data-state", "drawn", timeout=4 * PATIENCE_MS)
+    expect(scatter).to_have_attribute("data-state", "drawn")
     page.keyboard.press("c")
     app.stop()
     others = write_data_set(tmp_path / "others", first_seed=100)
