@@ -27,7 +27,7 @@ export class Card {
       px: PREVIEW_PX,
       keep: KEPT_PICTURES,
       className: "desk-picture",
-      onSettled: (sample) => this.onSettled(sample),
+      onSettled: (address) => this.onSettled(address),
     });
   }
 
@@ -73,11 +73,16 @@ export class Card {
     this.part.disputedBadge.hidden = !sample.is_disputed;
   }
 
-  onSettled(sample) {
-    if (this.sample !== sample || this.desk.root.dataset.view !== "card") return;
+  onSettled(address) {
+    if (!this.isShown(address)) return;
     this.showPictureState();
-    if (this.pictures.state(sample) !== "broken") return;
-    setTimeout(() => this.sample === sample && this.showPicture(), RETRY_MS);
+    if (this.pictures.state(this.sample) !== "broken") return;
+    setTimeout(() => this.isShown(address) && this.showPicture(), RETRY_MS);
+  }
+
+  isShown(address) {
+    if (!this.sample || this.desk.root.dataset.view !== "card") return false;
+    return this.pictures.addressOf(this.sample) === address;
   }
 
   showPictureState() {

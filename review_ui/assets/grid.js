@@ -22,7 +22,7 @@ export class Grid {
       px: THUMBNAIL_PX,
       keep: KEPT_PICTURES,
       className: "desk-thumbnail",
-      onSettled: (sample) => this.onSettled(sample),
+      onSettled: (address) => this.onSettled(address),
     });
     this.forget();
     this.sight = new IntersectionObserver((entries) => this.onSight(entries), { threshold: 0.5 });
@@ -144,15 +144,19 @@ export class Grid {
     this.showConfirm();
   }
 
-  onSettled(sample) {
-    if (this.desk.root.dataset.view !== "grid" || !this.tiles.has(sample.sample_id)) return;
-    this.paintOne(sample);
-    if (this.pictures.state(sample) === "broken") setTimeout(() => this.askAgain(sample), RETRY_MS);
+  onSettled(address) {
+    const sample = this.repaint(address);
+    if (sample && this.pictures.state(sample) === "broken")
+      setTimeout(() => this.repaint(address), RETRY_MS);
   }
 
-  askAgain(sample) {
-    if (this.desk.root.dataset.view === "grid" && this.tiles.has(sample.sample_id))
-      this.paintOne(sample);
+  /** The sample of the page with this picture, painted anew; nothing when there is none. */
+  repaint(address) {
+    if (this.desk.root.dataset.view !== "grid") return undefined;
+    const isIt = (one) => this.pictures.addressOf(one) === address;
+    const sample = this.page.find((one) => this.tiles.has(one.sample_id) && isIt(one));
+    if (sample) this.paintOne(sample);
+    return sample;
   }
 
   // ---- marking ------------------------------------------------------------------------------
