@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -360,6 +364,38 @@ def test_precision_on_a_cpu() -> None:
     assert find_precision("bf16", CPU) == "bf16"
     with pytest.raises(ConfigError, match="fp16"):
         Engine(configure(precision="fp16"))
+
+
+SHARES_BUFFERS = """
+import torch
+from deft_core.config import Phase2Config
+from deft_core.engine import Engine
+
+engine = Engine(Phase2Config(device="cpu", n_processes=2))
+norm = torch.nn.BatchNorm1d(2)
+norm.train()(torch.full((3, 2), 1.0 + engine.share.process))
+engine.share_buffers(norm)
+means = engine.gather([norm.running_mean.tolist()])
+engine.close()
+if engine.is_first:
+    print(means)
+"""
+
+
+def test_every_process_judges_with_the_statistics_of_the_first(tmp_path: Path) -> None:
+    script = tmp_path / "shares_buffers.py"
+    script.write_text(SHARES_BUFFERS)
+    options = ["--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+    options += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "accelerate.commands.launch", *options, str(script)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert json.loads(ended.stdout) == [pytest.approx([0.1, 0.1])] * 2
 
 
 def test_one_process_is_the_first_and_has_everything() -> None:
