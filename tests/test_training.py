@@ -339,6 +339,13 @@ def test_the_state_knows_what_the_memory_holds() -> None:
 # --- the machine
 
 
+def test_a_device_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ConfigError, match='The device "gpu" is not available') as caught:
+        find_device("gpu")
+
+    assert '"auto"' in caught.value.hint
+
+
 def test_a_device_that_is_not_there_is_refused() -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has the device that the test wants to be missing")
