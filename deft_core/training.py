@@ -112,6 +112,9 @@ class Parts:
         encoder: Callable[[Tensor], Float[Tensor, "_ dim"]],
     ) -> Float[Tensor, "batch dim"]:
         """What `encoder` makes of the images, a part at a time."""
+        if len(images) == 0:
+            # Models do not take none: those of a blank one have the shape.
+            return encoder(images.new_zeros(1, *images.shape[1:]))[:0]
         return self.work(lambda size: torch.cat([encoder(part) for part in images.split(size)]))
 
     def _halve(self) -> None:

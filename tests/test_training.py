@@ -16,7 +16,7 @@ from deft_core.engine import Engine, find_device, find_precision
 from deft_core.errors import ConfigError, RunError
 from deft_core.loading import Batch, FeatureLoader, ImageLoader
 from deft_core.run_folder import Progress
-from deft_core.training import Meter, Training
+from deft_core.training import Meter, Parts, Training
 
 CPU = torch.device("cpu")
 N = 10
@@ -264,6 +264,15 @@ def test_no_readable_image_at_all_is_an_error(tmp_path: Path) -> None:
 
 
 # --- memory
+
+
+def test_no_images_have_no_features() -> None:
+    parts = Parts(configure(epochs=1), device=CPU, meter=Meter(1), use="encoding")
+
+    # As most models do, it cannot work out the length of no rows.
+    features = parts.encode(torch.empty(0, 3, 8, 8), lambda images: images.reshape(len(images), -1))
+
+    assert features.shape == (0, 192)
 
 
 def test_when_the_memory_runs_out_smaller_parts_learn_the_same() -> None:
