@@ -31,6 +31,8 @@ from deft_core.squares import Squares
 SMALLEST_CROP = 0.7
 WIDEST_STRETCH = 4 / 3
 MOST_WORKERS = 8
+IMAGES_AT_ONCE = 64
+"""How many images a batch has where no setting says it."""
 Rows = Int[np.ndarray, " n_chosen"]
 ORDER, CROPS = range(2)
 """What a random generator is for: different uses of one seed and epoch never share draws."""

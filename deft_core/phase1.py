@@ -306,7 +306,9 @@ class Detection:
         with torch.no_grad():
             text = self._detector.text_features()
         writer = ScoreWriter(folder, n=loader.n_images, dim=text.pos.shape[1])
-        parts = Parts(self._settings, device=self._engine.device, meter=meter, use="scoring")
+        parts = Parts(
+            self._settings.images_at_once, device=self._engine.device, meter=meter, use="scoring"
+        )
         with writer.open() if self._engine.is_first else nullcontext():
             for batch in loader.in_order():
                 features = batch.images

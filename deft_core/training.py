@@ -72,8 +72,8 @@ class Meter:
 
 
 class Parts:
-    """How many images are worked through at once: all of a batch at first, half as many whenever
-    the memory runs out.
+    """How many images are worked through at once: `size` at first, half as many whenever the memory
+    runs out.
 
     `use` says in an error what for. Where processes wait for each other within an attempt, one
     alone cannot try again (`is_repeatable`).
@@ -81,14 +81,14 @@ class Parts:
 
     def __init__(
         self,
-        settings: TrainingConfig,
+        size: int,
         *,
         device: torch.device,
         meter: Meter,
         use: str,
         is_repeatable: bool = True,
     ) -> None:
-        self.size = settings.part_size or settings.batch_size
+        self.size = size
         self._device = device
         self._meter = meter
         self._use = use
@@ -170,7 +170,7 @@ def encode_once(
 ) -> Generator[Progress, None, FeatureLoader]:
     """A loader of what `encoder` makes of the images, for a training that leaves it as it is."""
     rows, features = [], []
-    parts = Parts(settings, device=engine.device, meter=meter, use="encoding")
+    parts = Parts(settings.images_at_once, device=engine.device, meter=meter, use="encoding")
     for batch in images.in_order():
         rows.append(batch.rows.cpu())
         features.append(parts.encode(batch.images, encoder).cpu())
@@ -245,7 +245,7 @@ class Training:
             _optimiser(self._parameters, settings=settings, device=engine.device)
         )
         self._parts = Parts(
-            settings,
+            settings.images_at_once,
             device=engine.device,
             meter=meter,
             use="training",

@@ -267,7 +267,7 @@ def test_no_readable_image_at_all_is_an_error(tmp_path: Path) -> None:
 
 
 def test_no_images_have_no_features() -> None:
-    parts = Parts(configure(epochs=1), device=CPU, meter=Meter(1), use="encoding")
+    parts = Parts(8, device=CPU, meter=Meter(1), use="encoding")
 
     # As most models do, it cannot work out the length of no rows.
     features = parts.encode(torch.empty(0, 3, 8, 8), lambda images: images.reshape(len(images), -1))
