@@ -201,8 +201,8 @@ class _Order:
     def _bounds(self) -> list[tuple[int, int]]:
         n = len(self._rows)
         starts = list(range(0, n, self._batch_size))
-        if len(starts) > 1 and n - starts[-1] < self._share.n_processes:
-            # Every process needs a part of every batch.
+        if len(starts) > 1 and n - starts[-1] < 2 * self._share.n_processes:
+            # Every process needs a part of every batch, and batch norm two images of it.
             starts.pop()
         return list(pairwise([*starts, n]))
 

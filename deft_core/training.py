@@ -331,8 +331,17 @@ class Training:
         self._add_gradients(last, epoch)
 
     def _add_gradients(self, part: Batch, epoch: int) -> None:
-        with self._engine.autocast():
-            loss = self._objective.loss(part, epoch)
+        try:
+            with self._engine.autocast():
+                loss = self._objective.loss(part, epoch)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise RunError(
+                "The model normalises over the images of a batch, and cannot learn from one alone.",
+                "Choose a larger batch_size, part_size or image_size, or a model without batch "
+                "norm.",
+            ) from error
         # The processes' gradients are averaged; their sum is wanted.
         self._engine.backward(loss * (self._engine.share.n_processes / part.n_in_all))
 

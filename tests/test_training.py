@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from deft_core.config import TrainingConfig
 from deft_core.engine import Engine, find_device, find_precision
@@ -264,6 +265,17 @@ def test_no_readable_image_at_all_is_an_error(tmp_path: Path) -> None:
 
 
 # --- memory
+
+
+def test_batch_norm_of_one_image_is_told() -> None:
+    class Normalised(Pull):
+        def loss(self, part: Batch, _epoch: int) -> Tensor:
+            return F.batch_norm(part.images, None, None, training=True).sum()
+
+    with pytest.raises(RunError, match="cannot learn from one alone") as caught:
+        train(Normalised(one_weight()), configure(epochs=1, batch_size=4, part_size=1))
+
+    assert "part_size" in caught.value.hint
 
 
 def test_no_images_have_no_features() -> None:
