@@ -91,7 +91,7 @@ class ImageLoader:
         self._loader = DataLoader(
             _Images(root, file_names, image_size=image_size, squares=squares, places=places),
             batch_sampler=self._order,
-            num_workers=min(MOST_WORKERS, n_cores()),
+            num_workers=n_workers(share),
             collate_fn=partial(_collate, image_size=image_size),
             persistent_workers=True,
             pin_memory=device.type == "cuda",
@@ -127,6 +127,11 @@ def n_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def n_workers(share: Share) -> int:
+    """How many workers decode images for a process, so that those of all of them have a core."""
+    return max(1, min(MOST_WORKERS, n_cores() // share.n_processes))
 
 
 class FeatureLoader:

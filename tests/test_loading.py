@@ -21,6 +21,8 @@ from deft_core.loading import (
     Share,
     centre_square,
     crop,
+    n_cores,
+    n_workers,
     random_crops,
 )
 from deft_core.squares import Squares
@@ -209,6 +211,11 @@ def test_every_process_has_a_part_of_every_batch(n: int, batch_size: int, n_proc
         assert min(sizes) >= 2 or min(n, batch_size) < 2 * n_processes
         assert min(sizes) >= 1 or min(n, batch_size) < n_processes
     assert sorted(flat([rows for one in passes for rows in rows_of(one)])) == list(range(n))
+
+
+def test_the_workers_of_all_processes_share_the_cores() -> None:
+    assert n_workers(Share()) == min(8, n_cores())
+    assert n_workers(Share(3, 10_000)) == 1
 
 
 # --- features that are there already
