@@ -6,6 +6,7 @@ or in `decisions.py`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import datetime
@@ -23,6 +24,7 @@ from deft_core.decisions import (
     Decision,
     Note,
     check_name,
+    check_text,
     check_verdict,
     events_table,
 )
@@ -33,7 +35,6 @@ from deft_core.shown import (
     Confusion,
     Counts,
     History,
-    NextSteps,
     Points,
     QueuedSample,
     QueuePage,
@@ -54,6 +55,7 @@ from deft_core.store import (
 )
 
 LONGEST_PAGE = 200
+LONGEST_STATE = 1_000_000
 MOST_CELLS = 1000
 MOST_LABELS = 1000
 MOST_NAMES = 20
@@ -123,9 +125,11 @@ class Review:
         )
 
     def count(self, wanted: Filter, *, reviewer: str | None = None) -> Counts:
-        """How many samples match."""
+        """How many samples match, and how many of them other reviewers hold now."""
         self._check_order(wanted)
-        counts = self._store.queue.counts(wanted, reviewer=self.name(reviewer))
+        counts = self._store.queue.counts(
+            wanted, reviewer=self.name(reviewer), leased_at=self._clock()
+        )
         return Counts(**{one.name: counts[one.name] for one in fields(Counts)})
 
     def confusion(
@@ -186,11 +190,13 @@ class Review:
         verdict: str,
         label: int | None = None,
         n_expected: int,
+        run: str | None = None,
         reviewer: str | None = None,
     ) -> int:
         """How many samples were decided in one step, the group `uid`: all that match.
 
-        CountChangedError, and nothing happens, when these are not `n_expected`.
+        CountChangedError, and nothing happens, when these are not `n_expected`; StoreError when
+        `run`, which scored what the reviewer saw, is not the current one.
         """
         self._check_order(wanted)
         check_name("uid", uid, longest=LONGEST_UID_OF_MANY)
@@ -202,6 +208,7 @@ class Review:
             verdict=verdict,
             label=label,
             n_expected=n_expected,
+            run_id=run,
             reviewer=name,
             decided_at=self._clock(),
         )
@@ -240,11 +247,6 @@ class Review:
         )
         return tuple(sample_ids)
 
-    def next_steps(self, *, reviewer: str | None = None) -> NextSteps:
-        """What the reviewer's next undo and redo would take back."""
-        undo, redo = self._store.log.next_steps(self.name(reviewer))
-        return NextSteps(undo=undo, redo=redo)
-
     # --- reviewers
 
     def name(self, reviewer: str | None) -> str:
@@ -258,7 +260,8 @@ class Review:
         return self._store.reviewers.view(self.name(reviewer))
 
     def set_view(self, state: dict[str, Any], *, reviewer: str | None = None) -> None:
-        """Keep the state of the reviewer's desk."""
+        """Keep the state of the reviewer's desk; StoreError when a text in it cannot be stored."""
+        check_text("state", json.dumps(state, ensure_ascii=False), longest=LONGEST_STATE)
         self._store.reviewers.set_view(self.name(reviewer), state)
 
     def release(self, sample_ids: Sequence[int] | None, *, reviewer: str | None = None) -> int:
@@ -318,6 +321,11 @@ class Review:
         table = self._store.queue.points(reviewer=seen_by)
         return Points(**{name: table[name].to_numpy() for name in table.column_names})
 
+    def similarity_range(self) -> tuple[float, float]:
+        """The least and the greatest similarity of any sample to a prompt of its label; 0 to 1
+        before there is a score."""
+        return self._store.queue.similarity_range() or (0.0, 1.0)
+
     # --- inside
 
     def _queued(self, rows: pa.Table, *, reviewer: str) -> tuple[QueuedSample, ...]:
@@ -333,9 +341,9 @@ class Review:
 
     def _check_verdict_of_many(self, verdict: str, *, wanted: Filter, label: int | None) -> None:
         """StoreError when the verdict does not fit what is wanted, or its label does not."""
-        if verdict not in (SUGGESTED, STANDING):
+        if verdict not in (SUGGESTED, STANDING, "both"):
             check_verdict(verdict, label=label, n_classes=self._n_classes())
-        elif verdict == SUGGESTED and not (wanted.has_suggestion and label is None):
+        elif verdict != STANDING and not (wanted.has_suggestion and label is None):
             raise StoreError(
                 "Only samples with a suggestion can take it, and it is the label.",
                 "Filter for samples with a suggestion first, and give no label.",
@@ -362,12 +370,18 @@ class Review:
             ("suggested", MOST_LABELS),
             ("verdicts", MOST_NAMES),
             ("reviewers", MOST_NAMES),
-            ("text", LONGEST_NAME),
             ("sample_ids", MOST_SAMPLE_IDS),
         ):
             value = getattr(wanted, name)
             if value is not None and len(value) > most:
                 raise StoreError(f"The filter's {name} has {len(value)} entries; {most} at most.")
+        for what, texts in (
+            ("filter's text", [wanted.text] if wanted.text is not None else []),
+            ("filter's verdict", wanted.verdicts or ()),
+            ("filter's reviewer", wanted.reviewers or ()),
+        ):
+            for text in texts:
+                check_text(what, text, longest=LONGEST_NAME)
         for number in (*(wanted.given or ()), *(wanted.suggested or ())):
             if number not in SAMPLE_IDS:
                 raise StoreError(f"{number} is not a label.")

@@ -22,15 +22,17 @@ class QueuedSample:
     `top_labels` are the most similar classes beside the given label, or beside the reviewed one
     where that asks for a second look, each with both similarities.
 
-    The clean probability and the similarities are those of `scored_label`, with which the run knew
+    The clean probability and the similarities are those of `scored_label`, with which `run` knew
     the sample. `changes` says in sentences what is new since the last round. While he is to decide
     it blind, the verdict, its label and reviewer and the note are None; so is all that the run
-    says when it has learnt from the first decision, which it would betray.
+    says when it has learnt from the first decision, which it would betray. `seen` is the place in
+    the log of the decision that is shown, which a new one names as what its reviewer knew.
     """
 
     sample_id: int
     file_name: str
     version: str
+    run: str
     split: str
     given_label: int
     scored_label: int
@@ -46,6 +48,7 @@ class QueuedSample:
     verdict: str | None
     reviewed_label: int | None
     reviewer: str | None
+    seen: int | None
     note: str | None
     is_disputed: bool
     is_double: bool
@@ -67,12 +70,14 @@ class QueuePage:
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """How many samples match a filter, and how many of these have a property."""
+    """How many samples match a filter, and how many of these have a property or are held by other
+    reviewers."""
 
     n_matching: int
     n_flagged: int
     n_undecided: int
     n_with_suggestion: int
+    n_leased: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,14 +142,6 @@ class SplitReview:
     n_scored: int
     n_flagged: int
     n_decided: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class NextSteps:
-    """The group that an undo would take back, and the undo that a redo would; None for nothing."""
-
-    undo: str | None
-    redo: str | None
 
 
 @dataclass(frozen=True, kw_only=True)

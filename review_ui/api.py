@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
@@ -22,7 +21,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from deft_core.decisions import Decision, Note
 from deft_core.errors import CountChangedError, DiskFullError, StoreError
 from deft_core.reasons import Evidence
-from deft_core.review import LONGEST_PAGE, Review
+from deft_core.review import Review
 from deft_core.selection import CLEAN_THRESHOLD
 from deft_core.shown import Agreement, Confusion, Counts, History, QueuedSample, QueuePage
 from deft_core.workspace import Workspace
@@ -78,24 +77,15 @@ def desk_routes(workspace: Workspace) -> APIRouter:
             "store": workspace.store.id,
             "classes": dataset.class_names if dataset else [],
             "run": run.run_id if run else None,
-            "similarity_range": _similarity_range(workspace),
+            "similarity_range": review.similarity_range(),
             "clean_threshold": CLEAN_THRESHOLD,
             "progress": review.progress(),
             "reviewer": review.name(reviewer),
             "double_share": review.double_share(),
-            **asdict(review.next_steps(reviewer=reviewer)),
         }
 
-    @routes.get("/queue")
-    def queue(
-        reviewer: Reviewer,
-        after: Annotated[str | None, Query(max_length=100)] = None,
-        limit: Annotated[int, Query(ge=1, le=LONGEST_PAGE)] = 50,
-    ) -> QueuePage:
-        return review.queue(after=after, limit=limit, reviewer=reviewer)
-
     @routes.post("/queue")
-    def chosen_queue(asked: QueueMessage, reviewer: Reviewer) -> QueuePage:
+    def queue(asked: QueueMessage, reviewer: Reviewer) -> QueuePage:
         return review.queue(
             asked.filter.wanted(),
             sort=asked.order(),
@@ -145,6 +135,7 @@ def desk_routes(workspace: Workspace) -> APIRouter:
                 verdict=asked.verdict,
                 label=asked.label,
                 n_expected=asked.n,
+                run=asked.run,
                 reviewer=reviewer,
             )
         except CountChangedError as error:
@@ -154,7 +145,6 @@ def desk_routes(workspace: Workspace) -> APIRouter:
             "n_applied": n_applied,
             "group": asked.uid,
             "progress": review.progress(),
-            **asdict(review.next_steps(reviewer=reviewer)),
         }
 
     @routes.get("/view")
@@ -259,26 +249,12 @@ def _settle(batch: Batch, *, review: Review, sender: str | None) -> dict[str, An
             else:
                 back = review.redo(uid=item.uid, undo=item.undo, reviewer=reviewer)
                 redone.append(back[:LONGEST_BATCH])
-    return {
-        "progress": review.progress(),
-        "undone": undone,
-        "redone": redone,
-        **asdict(review.next_steps(reviewer=sender)),
-    }
+    return {"progress": review.progress(), "undone": undone, "redone": redone}
 
 
 def _event(item: Decide | NoteMessage) -> Decision | Note:
     values = item.model_dump(exclude={"type", "reviewer"})
     return Decision(**values) if isinstance(item, Decide) else Note(**values)
-
-
-def _similarity_range(workspace: Workspace) -> tuple[float, float]:
-    """The least and the greatest similarity of any sample to a prompt of its given label."""
-    points = workspace.review.points()
-    if points.pos_sim.size == 0:
-        return (0.0, 1.0)
-    every = np.concatenate([points.pos_sim, points.neg_sim])
-    return (float(every.min()), float(every.max()))
 
 
 def _source(workspace: Workspace, sample_id: int) -> SourceFile:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from deft_core.run_view import RunView
 from deft_core.selection import CLEAN_THRESHOLD
 from deft_core.store import ImportedRun
+from deft_core.terminal import phase1_warning
 from deft_core.workspace import Workspace
 from review_ui import plots
 from review_ui.run_panel import RunPanel
@@ -96,7 +97,7 @@ class DetectTab:
         progress = self._workspace.review.progress()
         unreadable = run.report["unreadable"] if run and run.report else []
         n_left = progress.n_left
-        p_clean = self._workspace.review.points().p_clean
+        points = self._workspace.review.points()
         return [
             gr.Column(visible=True),
             f"**Found by {source.run_id}** in round {source.round}",
@@ -107,8 +108,11 @@ class DetectTab:
                     (f"{progress.n_decided:,}", "of them decided"),
                 ]
             ),
-            shown("" if tells_apart(p_clean) else HARDLY_LEARNED),
-            plots.clean_probability_histogram(p_clean),
+            shown(
+                phase1_warning(source.report)
+                or ("" if tells_apart(points.p_clean) else HARDLY_LEARNED)
+            ),
+            plots.clean_probability_histogram(points.p_clean, is_clean=points.is_clean),
             gr.Button(f"Review {counted(n_left, 'suspect')}" if n_left else "Open the review"),
             gr.Dataframe(
                 value=[[one["file_name"], one["problem"]] for one in unreadable],

@@ -20,11 +20,12 @@ FONT = "IBM Plex Sans, system-ui, sans-serif"
 N_BINS = 40
 
 
-def clean_probability_histogram(p_clean: NDArray[np.float32]) -> go.Figure:
+def clean_probability_histogram(
+    p_clean: NDArray[np.float32], *, is_clean: NDArray[np.bool_]
+) -> go.Figure:
     """How many samples have which clean probability, flagged ones set apart."""
     edges = np.linspace(0.0, 1.0, N_BINS + 1)
     centres = (edges[:-1] + edges[1:]) / 2
-    is_clean = p_clean > CLEAN_THRESHOLD
     figure = _figure(x_title="clean probability", y_title="images")
     for name, colour, chosen in (("flagged", FLAGGED, ~is_clean), ("believed", CLEAN, is_clean)):
         counts, _ = np.histogram(p_clean[chosen], bins=edges)

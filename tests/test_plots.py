@@ -9,15 +9,18 @@ from deft_core.run_folder import Progress
 from review_ui import plots
 
 
-def test_histogram_counts_each_sample_once_and_splits_at_one_half() -> None:
+def test_histogram_counts_each_sample_once_and_sets_the_flagged_apart() -> None:
+    """Whatever flagged them: the sample of 0.9 is no error of the threshold."""
     p_clean = np.array([0.0, 0.1, 0.5, 0.51, 0.9, 1.0], dtype=np.float32)
-    figure = plots.clean_probability_histogram(p_clean)
+    is_clean = np.array([False, False, False, True, False, True])
+    figure = plots.clean_probability_histogram(p_clean, is_clean=is_clean)
     totals = {trace.name: sum(trace.y) for trace in figure.data}
-    assert totals == {"flagged": 3, "believed": 3}
+    assert totals == {"flagged": 4, "believed": 2}
 
 
 def test_histogram_of_nothing_is_an_empty_figure() -> None:
-    figure = plots.clean_probability_histogram(np.array([], dtype=np.float32))
+    nothing = np.array([], dtype=np.float32)
+    figure = plots.clean_probability_histogram(nothing, is_clean=nothing > 0)
     assert [sum(trace.y) for trace in figure.data] == [0, 0]
 
 

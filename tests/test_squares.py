@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from deft_core.squares import Squares, open_squares
+from tests.small_world import PATIENCE
 
 DIGESTS = ["a" * 64, "b" * 64, "c" * 64]
 
@@ -82,7 +83,7 @@ def test_workers_that_are_not_forked_share_the_squares(tmp_path: Path) -> None:
 
     worker = multiprocessing.get_context("spawn").Process(target=copy_square, args=(squares,))
     worker.start()
-    worker.join(timeout=60)
+    worker.join(timeout=PATIENCE)
 
     assert worker.exitcode == 0
     np.testing.assert_array_equal(squares.read(2), square(1))

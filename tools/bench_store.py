@@ -64,7 +64,6 @@ def bench_questions(store: Store, *, n_samples: int) -> None:
     report("progress", lambda _: review.progress())
     report("one sample", review.sample)
     report("history of one sample", review.history)
-    report("what undo and redo would do", lambda _: review.next_steps())
     report("agreement", lambda _: review.agreement(), n=10)
     report("decide 1", lambda i: review.decide(decisions(f"one {i}", [i])))
     report("decide 24", lambda i: review.decide(decisions(f"page {i}", grid(i))))

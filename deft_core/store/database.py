@@ -84,11 +84,11 @@ class Database:
             connection.execute("checkpoint")
 
     def _checkpoint_if_possible(self) -> None:
-        """Nobody waits for this one: where the engine still sees another transaction, it is tried
-        again later."""
+        """Nobody waits for this one: where the engine still sees another transaction, or the disk
+        is full, it is tried again later."""
         try:
             self.checkpoint()
-        except duckdb.TransactionException:
+        except duckdb.Error:
             self._idle.touch()
 
     def copy(self, *, name: str) -> Path:
@@ -163,13 +163,15 @@ class IdleTimer:
     def _ring(self) -> None:
         with self._lock:
             is_quiet = not self._is_touched_again and not self._is_closed
-        if is_quiet:
-            self._action()
-        with self._lock:
-            self._timer = None
-            if self._is_touched_again and not self._is_closed:
-                self._is_touched_again = False
-                self._start()
+        try:
+            if is_quiet:
+                self._action()
+        finally:
+            with self._lock:
+                self._timer = None
+                if self._is_touched_again and not self._is_closed:
+                    self._is_touched_again = False
+                    self._start()
 
 
 def insert(connection: Connection, table: str, rows: pa.Table) -> None:

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from deft_core.errors import StoreError
 from deft_core.full_disk import telling_full_disk
+from deft_core.run_folder import writing_whole
 
 FORMAT = 1
 BLOCK = 65536
@@ -51,18 +52,17 @@ class Journal:
 
     def __init__(self, path: Path, *, store_id: str) -> None:
         self.path = path
-        is_new = not path.exists() or path.stat().st_size == 0
-        self._file = path.open("w+b" if is_new else "r+b")
+        if not path.exists() or path.stat().st_size == 0:
+            with writing_whole(path) as temporary:
+                temporary.write_bytes(_line({"store": store_id, "format": FORMAT}))
+            _sync_folder(path.parent)
+        self._file = path.open("r+b")
         self._size = 0
         self.last_seq = 0
         self.last_uid = ""
         try:
-            if is_new:
-                self._append_line({"store": store_id, "format": FORMAT})
-                _sync_folder(path.parent)
-            else:
-                self._check_owner(store_id)
-                self._read_end()
+            self._check_owner(store_id)
+            self._read_end()
         except BaseException:
             self.close()
             raise
@@ -92,7 +92,7 @@ class Journal:
                     yield events.filter(pa.compute.greater(events["seq"], after))
 
     def _append_line(self, content: dict[str, Any]) -> None:
-        line = _json({**content, "crc": _crc(content)}) + b"\n"
+        line = _line(content)
         # Behind the last whole line there may be the beginning of one that could not be written.
         with telling_full_disk(self.path):
             self._file.truncate(self._size)
@@ -178,6 +178,10 @@ def _sound(line: bytes) -> dict[str, Any] | None:
     except (ValueError, KeyError, AttributeError, TypeError):
         return None
     return content if crc == _crc(content) else None
+
+
+def _line(content: dict[str, Any]) -> bytes:
+    return _json({**content, "crc": _crc(content)}) + b"\n"
 
 
 def _crc(content: dict[str, Any]) -> int:

@@ -11,7 +11,7 @@ const WORDS = {
   suggested: "take the suggested label",
   relabel: "get the label",
   exclude: "be excluded from the curated set",
-  both: "be marked as showing more than one class",
+  both: "be marked as showing the suggested class, too",
   unsure: "be marked as unsure",
 };
 
@@ -33,7 +33,8 @@ export class Bulk {
 
   get filter() {
     const { filter } = this.desk.view.state;
-    return this.verdict === "suggested" ? { ...filter, has_suggestion: true } : filter;
+    const isSuggestion = ["suggested", "both"].includes(this.verdict);
+    return isSuggestion ? { ...filter, has_suggestion: true } : filter;
   }
 
   open() {
@@ -78,7 +79,7 @@ export class Bulk {
     }
   }
 
-  show({ n_matching: n, n_undecided: nUndecided }, verdict) {
+  show({ n_matching: n, n_undecided: nUndecided, n_leased: nLeased }, verdict) {
     this.n = n;
     const decided = n - nUndecided;
     const name =
@@ -87,8 +88,10 @@ export class Bulk {
       decided > 0 && verdict !== "standing"
         ? ` ${counted(decided)} of them are decided already and will be decided anew.`
         : "";
+    const held =
+      nLeased > 0 ? ` ${counted(nLeased)} of them are with other reviewers at the moment.` : "";
     this.part.bulkTitle.textContent = `Apply to all ${counted(n)}`;
-    this.part.bulkSays.textContent = `${countedImages(n)} will ${WORDS[verdict]}${name}.${again} You need not see them. It is one step, which undo takes back.`;
+    this.part.bulkSays.textContent = `${countedImages(n)} will ${WORDS[verdict]}${name}.${again}${held} You need not see them. It is one step, which undo takes back.`;
     this.part.bulkGo.textContent = `Apply to all ${counted(n)}`;
     this.part.bulkGo.disabled = n === 0 || (verdict === "relabel" && this.label === null);
   }
@@ -98,7 +101,8 @@ export class Bulk {
     const { verdict, label, filter, n, uid, desk } = this;
     this.part.bulkGo.disabled = true;
     try {
-      const body = { store: desk.session.store, uid, filter, verdict, n };
+      const { store, run } = desk.session;
+      const body = { store, run, uid, filter, verdict, n };
       if (verdict === "relabel") body.label = label;
       const answer = await desk.server.post("/apply", body, TIMEOUT_MS);
       this.part.bulkDialog.close();
