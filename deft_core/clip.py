@@ -212,6 +212,7 @@ def load(
         weights.loading(
             model,
             pretrained,
+            image_size=image_size,
             is_from_hub=is_tag or model.startswith(HUB_PREFIX),
             fetch=fetch,
         ),
