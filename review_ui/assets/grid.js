@@ -3,7 +3,7 @@
  * a class or verdict; one key then confirms the page as one step.
  */
 
-import { isUsual, settled, usualChoice } from "./choice.js";
+import { isBlindChoice, isUsual, settled, usualChoice } from "./choice.js";
 import { counted, countedImages, write } from "./dom.js";
 import { RETRY_MS } from "./net.js";
 import { Pictures } from "./pictures.js";
@@ -284,14 +284,21 @@ export class Grid {
     if (isLoading) return this.say("Some images are still loading");
     const [unseen] = this.unseen(due);
     if (unseen) return this.reveal(unseen);
-    const there = due.filter((one) => this.pictures.state(one) === "there");
+    const there = due.filter((one) => this.mayDecide(one));
     if (there.length < due.length)
       this.desk.announce(
         `${countedImages(due.length - there.length)} could not be loaded and stay undecided`,
       );
     if (there.length === 0 && due.length > 0)
-      return this.say("These images cannot be loaded, retrying");
+      return this.say("These images cannot be seen: only X and U decide them");
     return this.decide(there);
+  }
+
+  /** No label is given to a picture that is not there to be seen. */
+  mayDecide(sample) {
+    const state = this.pictures.state(sample);
+    const plan = this.plans.get(sample.sample_id);
+    return state === "there" || (state === "unreadable" && plan && isBlindChoice(plan));
   }
 
   decide(samples) {

@@ -12,7 +12,7 @@ export class Pictures {
     const times = screen.width * devicePixelRatio >= LARGE_SCREEN ? 2 : 1;
     Object.assign(this, { px: times * px, keep: keep / times, className, onSettled });
     this.byAddress = new Map();
-    this.broken = new Set();
+    this.problems = new Map();
   }
 
   /** The picture of a sample, which may still be on its way. */
@@ -40,18 +40,28 @@ export class Pictures {
       () => true,
       () => false,
     );
-    if (isThere) this.broken.delete(address);
-    else this.broken.add(address);
+    if (isThere) this.problems.delete(address);
+    else this.problems.set(address, await problemOf(address));
     if (!isThere && this.byAddress.get(address) === picture) this.byAddress.delete(address);
     this.onSettled(address);
   }
 
-  /** "there" when it can be seen, "broken" when it did not come, else "loading". */
+  /**
+   * "there" when it can be seen, "unreadable" when the server said why it cannot, "broken" when it did
+   * not come, else "loading".
+   */
   state(sample) {
     const address = this.addressOf(sample);
     const picture = this.byAddress.get(address);
     if (picture?.complete && picture.naturalWidth > 0) return "there";
-    return this.broken.has(address) ? "broken" : "loading";
+    const problem = this.problems.get(address);
+    if (problem === undefined) return "loading";
+    return problem ? "unreadable" : "broken";
+  }
+
+  /** Why a sample's picture is unreadable. */
+  problem(sample) {
+    return this.problems.get(this.addressOf(sample)) ?? "";
   }
 
   /** Asks for pictures that will be needed, and forgets the oldest of the others. */
@@ -62,6 +72,13 @@ export class Pictures {
       if (!picture.isConnected) this.byAddress.delete(address);
     }
   }
+}
+
+/** What the server says of a picture that it cannot draw; nothing when it does not answer. */
+async function problemOf(address) {
+  const answer = await fetch(address).catch(() => null);
+  const { message = "" } = answer?.status === 404 ? await answer.json().catch(() => ({})) : {};
+  return message;
 }
 
 export function pictureAddress({ sample_id: id, version }, px) {

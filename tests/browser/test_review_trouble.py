@@ -154,6 +154,33 @@ def test_an_image_that_failed_is_asked_for_again(app: App, page: Page, watch: Wa
     assert app.decisions() == {0: ("unsure", None)}
 
 
+def test_an_image_that_cannot_be_read_gets_no_label(
+    app: App, page: Page, data_set: Path, watch: Watch
+) -> None:
+    """In card mode, and on a page of the grid that is confirmed by the cheapest key."""
+    watch.tolerated = "Failed to load resource"
+    for number in (0, 1):
+        (data_set / FILE_NAMES[number]).write_bytes(b"no image")
+    open_desk(page, app)
+    stage = page.locator(".desk-stage")
+    expect(stage).to_have_attribute("data-picture", "unreadable")
+    expect(stage).to_contain_text("This image cannot be shown: ")
+    for key in ("Space", "Enter", "1", "b"):
+        page.keyboard.press(key)
+        expect(stage).to_contain_text("Only X and U decide it")
+    page.keyboard.press("x")
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
+    page.keyboard.press("g")
+    expect(page.locator('.desk-tile[data-picture="there"]')).to_have_count(N_FLAGGED - 2)
+    expect(page.locator('.desk-tile[data-picture="unreadable"]')).to_have_count(2)
+    page.keyboard.press("Enter")
+    wait_until_saved(page)
+    leave(page)
+    decided = app.decisions()
+    assert decided[0] == ("exclude", None)
+    assert sorted(decided) == [0, *range(2, N_FLAGGED)]
+
+
 def test_a_key_held_on_a_button_decides_once(app: App, page: Page) -> None:
     open_desk(page, app)
     stage = page.locator(".desk-stage")
