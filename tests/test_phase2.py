@@ -209,6 +209,16 @@ def test_images_that_went_missing_are_counted_out_and_named(data: Path, make_run
     assert len(folder.read_table("predictions.parquet")) == N - N_TEST - 1
 
 
+def test_a_linear_probe_on_a_folder_that_was_moved_says_so(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    folder = make_run(image_side="none")
+    folder.write_json("config.json", {**folder.config(), "root": str(tmp_path / "moved")})
+
+    with pytest.raises(RunError, match="None of the training images can be read"):
+        list(phase2.run(folder))
+
+
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
 def test_timm_models_with_random_weights_learn_the_colours(make_run: MakeRun, name: str) -> None:
     folder = make_run(

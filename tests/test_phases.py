@@ -164,6 +164,20 @@ def test_a_sample_without_a_label_after_review_is_scored_and_not_trained_on(
     assert trained == [100 + i for i in range(N_TRAIN) if i not in (2, 7)]
 
 
+def test_a_training_split_without_any_label_is_refused() -> None:
+    samples = pa.table(
+        {
+            "split": ["train", "train", "test"],
+            "given_label": pa.array([0, 1, 0], pa.int32()),
+            "final_label": pa.array([None, None, 0], pa.int32()),
+            "is_reviewed": [True, True, False],
+        }
+    )
+
+    with pytest.raises(RunError, match="No training image has a label"):
+        phase1.Standing.of(samples, device=torch.device("cpu"))
+
+
 def test_in_the_second_round_the_report_counts_what_the_queue_flags(
     data: Path, make_run: Callable[..., RunFolder]
 ) -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from deft_core import training
 from deft_core.config import TrainingConfig
@@ -22,7 +23,7 @@ from deft_core.engine import Engine, find_device, find_precision
 from deft_core.errors import ConfigError, RunError
 from deft_core.loading import Batch, FeatureLoader, ImageLoader
 from deft_core.run_folder import Progress
-from deft_core.training import Meter, Training
+from deft_core.training import Meter, Parts, Training
 
 CPU = torch.device("cpu")
 N = 10
@@ -272,6 +273,26 @@ def test_no_readable_image_at_all_is_an_error(tmp_path: Path) -> None:
 # --- memory
 
 
+def test_batch_norm_of_one_image_is_told() -> None:
+    class Normalised(Pull):
+        def loss(self, part: Batch, _epoch: int) -> Tensor:
+            return F.batch_norm(part.images, None, None, training=True).sum()
+
+    with pytest.raises(RunError, match="cannot learn from one alone") as caught:
+        train(Normalised(one_weight()), configure(epochs=1, batch_size=4, part_size=1))
+
+    assert "part_size" in caught.value.hint
+
+
+def test_no_images_have_no_features() -> None:
+    parts = Parts(8, device=CPU, meter=Meter(1), use="encoding")
+
+    # As most models do, it cannot work out the length of no rows.
+    features = parts.encode(torch.empty(0, 3, 8, 8), lambda images: images.reshape(len(images), -1))
+
+    assert features.shape == (0, 192)
+
+
 def test_when_the_memory_runs_out_smaller_parts_learn_the_same() -> None:
     settings = configure(epochs=3, learning_rate=0.1, momentum=0.9, batch_size=8)
     expected, _ = train(Pull(one_weight()), settings)
@@ -343,6 +364,13 @@ def test_the_state_knows_what_the_memory_holds() -> None:
 
 
 # --- the machine
+
+
+def test_a_device_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ConfigError, match='The device "gpu" is not available') as caught:
+        find_device("gpu")
+
+    assert '"auto"' in caught.value.hint
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
