@@ -9,6 +9,8 @@ digest = $(shell cat $(1) | cksum | cut -d' ' -f1)
 RUN_STAMP := .venv/.run-$(call digest,requirements.txt)
 DEV_STAMP := .venv/.dev-$(call digest,requirements.txt requirements-onnx.txt requirements-dev.txt)
 CODE := app.py deft_core review_ui tests tools
+# A process for each core, as long as the memory of an ordinary machine holds them.
+PYTEST = $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 .PHONY: demo app test check format clean
 
@@ -19,14 +21,14 @@ app: $(RUN_STAMP)
 	$(BIN)/python app.py
 
 test: $(DEV_STAMP)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: $(DEV_STAMP)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 format: $(DEV_STAMP)
 	$(BIN)/ruff format $(CODE)

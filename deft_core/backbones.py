@@ -63,6 +63,7 @@ def load(
     with weights.loading(
         name,
         pretrained,
+        image_size=image_size,
         is_from_hub=is_loaded and not is_file,
         fetch=f"import timm; timm.create_model('{name}', pretrained=True)",
     ):

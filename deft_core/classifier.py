@@ -9,7 +9,7 @@ from jaxtyping import Float, Real
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deft_core import backbones, clip
+from deft_core import backbones, clip, weights
 from deft_core.adapters import adapt_image_side, adapt_tower
 from deft_core.config import TIMM_PREFIX, Phase2Config
 from deft_core.prompts import PHOTO
@@ -68,7 +68,20 @@ def build_classifier(
     ConfigError for a model or weights that do not exist or cannot be used so.
     """
     build = _of_timm if settings.model.startswith(TIMM_PREFIX) else _of_clip
-    return build(settings, prompts, has_weights=has_weights)
+    classifier = build(settings, prompts, has_weights=has_weights)
+    if settings.image_size:
+        _check_size(classifier, settings)
+    return classifier
+
+
+def _check_size(classifier: Classifier, settings: Phase2Config) -> None:
+    """ConfigError when the model does not work on images of the size that it is to have."""
+    size = settings.image_size
+    try:
+        with torch.no_grad():
+            classifier.eval()(torch.zeros(1, 3, size, size))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise weights.wrong_size(settings.model, size, error) from error
 
 
 def check_model(settings: Phase2Config) -> None:

@@ -94,8 +94,6 @@ class Clip(nn.Module):
 
     def encode_image(self, images: Real[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch dim"]:
         """Unit-length features of images with values from 0 to 255."""
-        if len(images) == 0:
-            return torch.empty(0, self.model.text_projection.shape[1], device=images.device)
         return F.normalize(self.visual(self.normalise(images)).float(), dim=-1)
 
     def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "n length"]:
@@ -214,6 +212,7 @@ def load(
         weights.loading(
             model,
             pretrained,
+            image_size=image_size,
             is_from_hub=is_tag or model.startswith(HUB_PREFIX),
             fetch=fetch,
         ),

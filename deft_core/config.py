@@ -220,6 +220,11 @@ class TrainingConfig(Config):
         is_advanced=True,
     )
 
+    @property
+    def images_at_once(self) -> int:
+        """How many images of a batch are worked through at once, if the memory holds them."""
+        return self.part_size or self.batch_size
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.batch_size < self.n_processes:

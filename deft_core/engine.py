@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import psutil
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast, gather_object
 from torch import Tensor, nn
 
 from deft_core.config import TrainingConfig
@@ -133,6 +133,12 @@ class Engine:
     def without_exchange(self, module: nn.Module) -> AbstractContextManager[None]:
         """A block whose gradients stay with this process until the next one outside of it."""
         return self._accelerator.no_sync(module)
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """Give every process the first one's buffers, such as the running statistics of batch norm,
+        of which each process has its own: what is judged is then the model that is saved."""
+        for buffer in module.buffers():
+            broadcast(buffer)
 
     def total(self, value: Tensor) -> Tensor:
         """The sum over all processes."""

@@ -31,6 +31,8 @@ from deft_core.squares import Squares
 SMALLEST_CROP = 0.7
 WIDEST_STRETCH = 4 / 3
 MOST_WORKERS = 8
+IMAGES_AT_ONCE = 64
+"""How many images a batch has where no setting says it."""
 Rows = Int[np.ndarray, " n_chosen"]
 ORDER, CROPS = range(2)
 """What a random generator is for: different uses of one seed and epoch never share draws."""
@@ -89,7 +91,7 @@ class ImageLoader:
         self._loader = DataLoader(
             _Images(root, file_names, image_size=image_size, squares=squares, places=places),
             batch_sampler=self._order,
-            num_workers=min(MOST_WORKERS, n_cores()),
+            num_workers=n_workers(share),
             collate_fn=partial(_collate, image_size=image_size),
             persistent_workers=True,
             pin_memory=device.type == "cuda",
@@ -125,6 +127,11 @@ def n_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def n_workers(share: Share) -> int:
+    """How many workers decode images for a process, so that those of all of them have a core."""
+    return max(1, min(MOST_WORKERS, n_cores() // share.n_processes))
 
 
 class FeatureLoader:
@@ -199,8 +206,8 @@ class _Order:
     def _bounds(self) -> list[tuple[int, int]]:
         n = len(self._rows)
         starts = list(range(0, n, self._batch_size))
-        if len(starts) > 1 and n - starts[-1] < self._share.n_processes:
-            # Every process needs a part of every batch.
+        if len(starts) > 1 and n - starts[-1] < 2 * self._share.n_processes:
+            # Every process needs a part of every batch, and batch norm two images of it.
             starts.pop()
         return list(pairwise([*starts, n]))
 

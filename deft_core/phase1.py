@@ -135,15 +135,22 @@ class Standing:
 
     @classmethod
     def of(cls, samples: pa.Table, *, device: torch.device) -> Standing:
-        """What the decisions that a run is told of make of its samples."""
+        """What the decisions that a run is told of make of its samples. RunError when none is left
+        to train on."""
         final, is_train = samples["final_label"], pc.equal(samples["split"], "train")
         has_label = pc.is_valid(final)
         labels = pc.coalesce(final, samples["given_label"]).to_numpy().astype(np.int64)
         is_confirmed = pc.and_(samples["is_reviewed"], has_label).to_numpy()
+        trained_rows = np.flatnonzero(pc.and_(is_train, has_label).to_numpy())
+        if len(trained_rows) == 0:
+            raise RunError(
+                "No training image has a label: every one was decided without one.",
+                "Undo some of these decisions first.",
+            )
         return cls(
             labels=torch.from_numpy(labels).to(device),
             is_confirmed=torch.from_numpy(is_confirmed.copy()).to(device),
-            trained_rows=np.flatnonzero(pc.and_(is_train, has_label).to_numpy()),
+            trained_rows=trained_rows,
         )
 
 
@@ -309,7 +316,9 @@ class Detection:
         with torch.no_grad():
             text = self._detector.text_features()
         writer = ScoreWriter(folder, n=loader.n_images, dim=text.pos.shape[1])
-        parts = Parts(self._settings, device=self._engine.device, meter=meter, use="scoring")
+        parts = Parts(
+            self._settings.images_at_once, device=self._engine.device, meter=meter, use="scoring"
+        )
         with writer.open() if self._engine.is_first else nullcontext():
             for batch in loader.in_order():
                 features = batch.images

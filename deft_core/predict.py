@@ -16,12 +16,10 @@ from jaxtyping import Float, Int
 from deft_core.engine import find_device
 from deft_core.errors import DataError, ExportError
 from deft_core.listing import image_files
-from deft_core.loading import ImageLoader
+from deft_core.loading import IMAGES_AT_ONCE, ImageLoader
 from deft_core.model_files import Loaded
 from deft_core.run_folder import Progress, writing_whole
-from deft_core.training import Meter
-
-BATCH_SIZE = 64
+from deft_core.training import Meter, Parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +43,7 @@ def predict(
     loaded: Loaded,
     *,
     top: int = 5,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int = IMAGES_AT_ONCE,
     device: str = "auto",
     on_progress: Callable[[Progress], None] = lambda _progress: None,
 ) -> list[Prediction]:
@@ -68,13 +66,13 @@ def predict(
     labels = np.zeros((len(names), n_top), np.int64)
     probabilities = np.zeros((len(names), n_top), np.float32)
     meter = Meter(len(names))
+    parts = Parts(batch_size, device=place, meter=meter, use="predicting")
     for batch in loader.in_order():
-        if len(batch.rows):
-            with torch.inference_mode():
-                likeliest = classifier(batch.images).softmax(dim=1).topk(n_top)
-            rows = batch.rows.cpu().numpy()
-            labels[rows] = likeliest.indices.cpu().numpy()
-            probabilities[rows] = likeliest.values.cpu().numpy()
+        with torch.inference_mode():
+            likeliest = parts.encode(batch.images, classifier).softmax(dim=1).topk(n_top)
+        rows = batch.rows.cpu().numpy()
+        labels[rows] = likeliest.indices.cpu().numpy()
+        probabilities[rows] = likeliest.values.cpu().numpy()
         if meter.add(batch.n_in_all):
             on_progress(meter.progress("predicting"))
     return [

@@ -19,15 +19,19 @@ from jaxtyping import UInt8
 
 MOST_OF_FREE_DISK = 0.5
 N_CHECK = 4
+BLOCK = 512
+"""The bytes that the system counts what a file takes up in."""
 
 
 def open_squares(folder: Path, digests: Sequence[str], *, size: int) -> Squares | None:
-    """The squares of the images with these digests; None if they took most of the free disk."""
+    """The squares of the images with these digests; None if those that are not written yet took
+    most of the free disk."""
     folder.mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
     path = folder / f"squares-{size}-{name}"
-    n_bytes = len(digests) * size**2 * 3
-    if not path.exists() and n_bytes > MOST_OF_FREE_DISK * shutil.disk_usage(folder).free:
+    n_written = path.stat().st_blocks * BLOCK if path.exists() else 0
+    n_missing = len(digests) * size**2 * 3 - n_written
+    if n_missing > MOST_OF_FREE_DISK * shutil.disk_usage(folder).free:
         return None
     return Squares(path, size=size)
 

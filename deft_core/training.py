@@ -72,8 +72,8 @@ class Meter:
 
 
 class Parts:
-    """How many images are worked through at once: all of a batch at first, half as many whenever
-    the memory runs out.
+    """How many images are worked through at once: `size` at first, half as many whenever the memory
+    runs out.
 
     `use` says in an error what for. Where processes wait for each other within an attempt, one
     alone cannot try again (`is_repeatable`).
@@ -81,14 +81,14 @@ class Parts:
 
     def __init__(
         self,
-        settings: TrainingConfig,
+        size: int,
         *,
         device: torch.device,
         meter: Meter,
         use: str,
         is_repeatable: bool = True,
     ) -> None:
-        self.size = settings.part_size or settings.batch_size
+        self.size = size
         self._device = device
         self._meter = meter
         self._use = use
@@ -112,6 +112,9 @@ class Parts:
         encoder: Callable[[Tensor], Float[Tensor, "_ dim"]],
     ) -> Float[Tensor, "batch dim"]:
         """What `encoder` makes of the images, a part at a time."""
+        if len(images) == 0:
+            # Models do not take none: those of a blank one have the shape.
+            return encoder(images.new_zeros(1, *images.shape[1:]))[:0]
         return self.work(lambda size: torch.cat([encoder(part) for part in images.split(size)]))
 
     def _halve(self) -> None:
@@ -167,7 +170,7 @@ def encode_once(
 ) -> Generator[Progress, None, FeatureLoader]:
     """A loader of what `encoder` makes of the images, for a training that leaves it as it is."""
     rows, features = [], []
-    parts = Parts(settings, device=engine.device, meter=meter, use="encoding")
+    parts = Parts(settings.images_at_once, device=engine.device, meter=meter, use="encoding")
     for batch in images.in_order():
         rows.append(batch.rows.cpu())
         features.append(parts.encode(batch.images, encoder).cpu())
@@ -242,7 +245,7 @@ class Training:
             _optimiser(self._parameters, settings=settings, device=engine.device)
         )
         self._parts = Parts(
-            settings,
+            settings.images_at_once,
             device=engine.device,
             meter=meter,
             use="training",
@@ -328,8 +331,17 @@ class Training:
         self._add_gradients(last, epoch)
 
     def _add_gradients(self, part: Batch, epoch: int) -> None:
-        with self._engine.autocast():
-            loss = self._objective.loss(part, epoch)
+        try:
+            with self._engine.autocast():
+                loss = self._objective.loss(part, epoch)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise RunError(
+                "The model normalises over the images of a batch, and cannot learn from one alone.",
+                "Choose a larger batch_size, part_size or image_size, or a model without batch "
+                "norm.",
+            ) from error
         # The processes' gradients are averaged; their sum is wanted.
         self._engine.backward(loss * (self._engine.share.n_processes / part.n_in_all))
 

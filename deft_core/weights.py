@@ -29,7 +29,9 @@ ERRORS = (
 
 
 @contextmanager
-def loading(model: str, pretrained: str, *, is_from_hub: bool, fetch: str) -> Iterator[None]:
+def loading(
+    model: str, pretrained: str, *, image_size: int, is_from_hub: bool, fetch: str
+) -> Iterator[None]:
     """A block in which a library loads these weights; ConfigError says why it could not.
 
     `fetch` is the Python code that does so where there is a network. When the model hub does not
@@ -43,6 +45,8 @@ def loading(model: str, pretrained: str, *, is_from_hub: bool, fetch: str) -> It
         yield
     except ERRORS as error:
         is_missing = is_offline and _is_missing_here(error)
+        if image_size and not is_missing:
+            raise wrong_size(model, image_size, error) from error
         reason = _hub_problem(was_offline) if is_missing else str(error)
         raise ConfigError(
             f'The model "{model}" with weights "{pretrained}" could not be loaded: {reason}',
@@ -51,6 +55,14 @@ def loading(model: str, pretrained: str, *, is_from_hub: bool, fetch: str) -> It
         ) from error
     finally:
         constants.HF_HUB_OFFLINE = was_offline
+
+
+def wrong_size(model: str, image_size: int, error: Exception) -> ConfigError:
+    """What to say of a model that cannot be made for, or used with, images of this size."""
+    return ConfigError(
+        f'The model "{model}" cannot be used with an image_size of {image_size}: {error}',
+        "Choose another image_size, or 0 for the model's own.",
+    )
 
 
 def _hub_answers() -> bool:

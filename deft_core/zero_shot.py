@@ -14,11 +14,10 @@ from jaxtyping import Float, Int
 from deft_core import clip
 from deft_core.engine import find_device
 from deft_core.errors import DataError
-from deft_core.loading import ImageLoader
+from deft_core.loading import IMAGES_AT_ONCE, ImageLoader
 from deft_core.prompts import PHOTO
 from deft_core.run_folder import writing_whole
-
-BATCH_SIZE = 64
+from deft_core.training import WHERE_IS_IT, Meter, Parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +53,7 @@ def preview(
     if not is_readable.any():
         raise DataError(
             f"None of the images in {root} can be read.",
-            "Is the folder of the data set still where it was ingested from?",
+            WHERE_IS_IT,
         )
     labels = given[is_readable]
     is_hit = (features[is_readable] @ text.T).argmax(axis=1) == labels
@@ -76,17 +75,18 @@ def _features(
         root,
         file_names,
         image_size=encoder.image_size,
-        batch_size=BATCH_SIZE,
+        batch_size=IMAGES_AT_ONCE,
         seed=0,
         device=device,
     )
-    parts = []
+    parts = Parts(IMAGES_AT_ONCE, device=device, meter=Meter(loader.n_images), use="encoding")
+    found = []
     for batch in loader.in_order():
         with torch.no_grad():
-            encoded = encoder.encode_image(batch.images).cpu().numpy()
-        parts.append((batch.rows.cpu().numpy(), encoded))
-    features = np.full((len(file_names), parts[0][1].shape[1]), np.nan, np.float32)
-    for rows, encoded in parts:
+            encoded = parts.encode(batch.images, encoder.encode_image).cpu().numpy()
+        found.append((batch.rows.cpu().numpy(), encoded))
+    features = np.full((len(file_names), found[0][1].shape[1]), np.nan, np.float32)
+    for rows, encoded in found:
         features[rows] = encoded
     if loader.unreadable:
         return features

@@ -16,6 +16,8 @@ from deft_core.ingest import SAMPLE_SCHEMA
 from deft_core.store import Store
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+PATIENCE = 300
+"""Seconds after which a test gives up waiting for a process, however busy the machine is."""
 
 
 class Clock:

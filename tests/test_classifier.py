@@ -64,6 +64,20 @@ def test_what_the_settings_name_learns(
     assert classifier(pixels(16)).shape == (2, 3)
 
 
+@pytest.mark.parametrize(
+    ("name", "image_size"), [("clip", 4), ("timm:test_vit", 31), ("timm:test_convnext", 8)]
+)
+def test_a_model_that_cannot_use_images_of_a_size_says_so(
+    model: str, name: str, image_size: int
+) -> None:
+    settings = Phase2Config(
+        model=model if name == "clip" else name, pretrained="", image_size=image_size
+    )
+
+    with pytest.raises(ConfigError, match=f"cannot be used with an image_size of {image_size}"):
+        build_classifier(settings, CLASS_NAMES)
+
+
 def test_the_text_head_starts_as_zero_shot_classification(model: str) -> None:
     loaded = clip.load(model)
     text = loaded.encode_text([f"a photo of a {name}." for name in CLASS_NAMES])

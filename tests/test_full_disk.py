@@ -24,7 +24,7 @@ from deft_core.run_folder import RunFolder
 from deft_core.store import Store, journal_path
 from deft_core.workspace import Workspace, back_up
 from review_ui.images import Images, SourceFile
-from tests.small_world import add_scores, make_store, write_class_folders
+from tests.small_world import add_scores, fingerprint, make_store, write_class_folders
 from tests.test_runs import worked_through
 
 
@@ -174,7 +174,9 @@ def test_a_run_that_cannot_be_written_down_leaves_nothing(
 def test_tensors_without_room_end_a_run_with_what_to_do(
     tmp_path: Path, write: Callable[[RunFolder, Tensor], None]
 ) -> None:
-    folder = RunFolder(tmp_path)
+    with make_store([0, 1]) as store:
+        folder = worked_through(tmp_path / "phase1-001", store=store)
+    before = fingerprint(folder.path)
 
     with no_room(behind=4096), pytest.raises(Exception) as caught:  # noqa: PT011 - any of theirs.
         write(folder, torch.zeros(1_000_000))
@@ -182,7 +184,7 @@ def test_tensors_without_room_end_a_run_with_what_to_do(
     told = explained(caught.value, folder)
     assert told is not None
     assert told.message.endswith("is full.")
-    assert list(tmp_path.iterdir()) == []
+    assert fingerprint(folder.path) == before
 
 
 def test_copies_and_exports_are_refused(tmp_path: Path) -> None:

@@ -301,7 +301,7 @@ def test_classes_with_the_same_prompt_are_named(tmp_path: Path) -> None:
     assert report.same_prompt == (("Cat", "cat"), ("guinea pig", "guinea_pig"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @cases(st.data())
 def test_broken_bytes_never_raise(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -21,6 +21,8 @@ from deft_core.loading import (
     Share,
     centre_square,
     crop,
+    n_cores,
+    n_workers,
     random_crops,
 )
 from deft_core.squares import Squares
@@ -175,9 +177,9 @@ def test_the_shares_of_processes_partition_each_batch(pictures: Path, n_processe
         for process in range(n_processes)
     ]
 
-    # The last batch, of two, is too small for three processes and joins the one before.
+    # The last batch, of two, is too small for several processes and joins the one before.
     expected = rows_of(whole)
-    if n_processes == 3:
+    if n_processes > 1:
         expected = [expected[0], expected[1] + expected[2]]
     for number, rows in enumerate(expected):
         parts = [share[number] for share in shares]
@@ -205,9 +207,15 @@ def test_every_process_has_a_part_of_every_batch(n: int, batch_size: int, n_proc
         sizes = [len(part.rows) for part in parts]
         assert sum(sizes) == parts[0].n_in_all
         assert max(sizes) - min(sizes) <= 1
-        # Unless there are fewer images or a batch is smaller than there are processes.
+        # One image is too few for batch norm. Unless there are too few, or a batch is too small.
+        assert min(sizes) >= 2 or min(n, batch_size) < 2 * n_processes
         assert min(sizes) >= 1 or min(n, batch_size) < n_processes
     assert sorted(flat([rows for one in passes for rows in rows_of(one)])) == list(range(n))
+
+
+def test_the_workers_of_all_processes_share_the_cores() -> None:
+    assert n_workers(Share()) == min(8, n_cores())
+    assert n_workers(Share(3, 10_000)) == 1
 
 
 # --- features that are there already

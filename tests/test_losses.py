@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -104,7 +104,6 @@ def test_several_wrong_classes_count_as_their_mean() -> None:
     assert term.item() == pytest.approx(-math.log(p_right) - wrong)
 
 
-@settings(deadline=None)  # The first gradient of a process takes long.
 @given(seeds, st.integers(1, 5))
 def test_dual_prompt_losses_equal_the_clamped_softmax_of_the_reference(
     seed: int, n_drawn: int

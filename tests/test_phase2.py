@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +18,9 @@ from deft_core.classifier import Classifier
 from deft_core.config import Phase2Config
 from deft_core.errors import ConfigError, RunError
 from deft_core.run_folder import Progress, RunFolder
+from deft_core.run_process import execute
 from deft_core.training_sets import Plan, TrainingSet
+from tests.killed_run import kill_in_epoch
 from tests.tiny_clip import write_tiny_clip
 
 CLASS_NAMES = ["red", "green", "blue"]
@@ -212,7 +209,17 @@ def test_images_that_went_missing_are_counted_out_and_named(data: Path, make_run
     assert len(folder.read_table("predictions.parquet")) == N - N_TEST - 1
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224"])
+def test_a_linear_probe_on_a_folder_that_was_moved_says_so(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    folder = make_run(image_side="none")
+    folder.write_json("config.json", {**folder.config(), "root": str(tmp_path / "moved")})
+
+    with pytest.raises(RunError, match="None of the training images can be read"):
+        list(phase2.run(folder))
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
 def test_timm_models_with_random_weights_learn_the_colours(make_run: MakeRun, name: str) -> None:
     folder = make_run(
         model=f"timm:{name}",
@@ -472,24 +479,14 @@ def test_the_same_seed_gives_the_same_results(make_run: MakeRun) -> None:
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_results(make_run: MakeRun) -> None:
-    # Single images at a time, so that an epoch takes long enough to be killed in.
-    whole, cut = (make_run(epochs=5, part_size=1) for _ in range(2))
+    whole, cut = make_run(), make_run()
     list(phase2.run(whole))
-    command = [sys.executable, "-m", "deft_core", "phase2", "--run", str(cut.path)]
-    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE) as child:
-        deadline = time.monotonic() + 120
-        while not (cut.path / "checkpoint.pt").exists() and time.monotonic() < deadline:
-            pass
-        os.killpg(child.pid, signal.SIGKILL)
-        child.communicate(timeout=60)
-    assert child.returncode == -signal.SIGKILL
-    saved = checkpoint.load(cut, device=torch.device("cpu"))
-    assert saved is not None
+    kill_in_epoch(2, cut)
+    assert checkpoint.load(cut, device=torch.device("cpu"))["epoch"] == 1
     assert not (cut.path / "report.json").exists()
 
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    execute(cut, phase2.run)
 
-    assert done.returncode == 0, done.stderr
     assert_same_results(cut, whole)
 
 

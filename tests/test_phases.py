@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,8 +24,10 @@ from deft_core.engine import Engine
 from deft_core.errors import RunError
 from deft_core.ingest import read_source
 from deft_core.run_folder import Progress, RunFolder
+from deft_core.run_process import execute
 from deft_core.run_results import queue_scores
 from deft_core.selection import undecided
+from tests.killed_run import kill_in_epoch
 from tests.tiny_clip import write_tiny_clip
 
 CLASS_NAMES = ["red", "green", "blue"]
@@ -165,6 +164,20 @@ def test_a_sample_without_a_label_after_review_is_scored_and_not_trained_on(
     assert trained == [100 + i for i in range(N_TRAIN) if i not in (2, 7)]
 
 
+def test_a_training_split_without_any_label_is_refused() -> None:
+    samples = pa.table(
+        {
+            "split": ["train", "train", "test"],
+            "given_label": pa.array([0, 1, 0], pa.int32()),
+            "final_label": pa.array([None, None, 0], pa.int32()),
+            "is_reviewed": [True, True, False],
+        }
+    )
+
+    with pytest.raises(RunError, match="No training image has a label"):
+        phase1.Standing.of(samples, device=torch.device("cpu"))
+
+
 def test_in_the_second_round_the_report_counts_what_the_queue_flags(
     data: Path, make_run: Callable[..., RunFolder]
 ) -> None:
@@ -215,8 +228,8 @@ def test_phase_1_finds_the_wrong_labels_of_a_small_demo_set(
     make_run: Callable[..., RunFolder], tmp_path: Path
 ) -> None:
     demo = tmp_path / "demo"
-    # A fifth of the demo in batches of a fifth: as many steps as its preset is made for.
-    write_demo(demo, seed=3, n_train=320, n_test=16)
+    # A tenth of the demo in batches of a tenth: as many steps as its preset is made for.
+    write_demo(demo, seed=3, n_train=160, n_test=16)
     data = read_source(demo)
     true = dict(row.split(",") for row in (demo / "truth.csv").read_text().splitlines()[1:])
     config = {
@@ -227,7 +240,7 @@ def test_phase_1_finds_the_wrong_labels_of_a_small_demo_set(
         "cache": str(tmp_path / "cache"),
         "class_names": list(data.class_names),
         "prompts": list(data.class_names),
-        "settings": Phase1Config.from_preset("demo", batch_size=13, device="cpu").to_json(),
+        "settings": Phase1Config.from_preset("demo", batch_size=6, device="cpu").to_json(),
     }
     folder = RunFolder.create(tmp_path / "demo-run", config=config, samples=undecided(data.samples))
 
@@ -244,7 +257,7 @@ def test_phase_1_finds_the_wrong_labels_of_a_small_demo_set(
     scores = folder.read_table("scores.parquet")
     is_train = pc.is_in(scores["sample_id"], samples["sample_id"])
     is_flagged = scores.filter(is_train)["p_clean"].to_numpy() <= 0.5
-    assert is_wrong.sum() == 64
+    assert is_wrong.sum() == 32
     assert is_flagged[is_wrong].mean() > 0.8
     assert is_flagged[~is_wrong].mean() < 0.2
 
@@ -358,7 +371,9 @@ def test_bf16_agrees_roughly_with_fp32(data: Path, make_run: Callable[..., RunFo
         for precision in ("bf16", "fp32")
     ]
     # The precision of a process is set once.
-    work_through(folders[0])
+    command = [sys.executable, "-m", "deft_core", "phase1", "--run", str(folders[0].path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     list(phase1.run(folders[1]))
 
     assert folders[0].read_json("report.json")["precision"] == "bf16"
@@ -514,34 +529,17 @@ def test_a_run_that_stopped_in_its_third_epoch_goes_on_to_the_same_scores(
 def test_a_run_that_was_killed_goes_on_to_the_same_scores(
     data: Path, make_run: Callable[..., RunFolder]
 ) -> None:
-    # Single images at a time, so that an epoch takes long enough to be killed in.
-    settings = phase1_settings(data, epochs=5, part_size=1)
+    settings = phase1_settings(data, epochs=3)
     whole, cut = make_run("phase1", settings), make_run("phase1", settings)
     list(phase1.run(whole))
-    with subprocess.Popen(command(cut), start_new_session=True, stderr=subprocess.PIPE) as child:
-        deadline = time.monotonic() + 60
-        while n_epochs_done(cut) < 2 and child.poll() is None and time.monotonic() < deadline:
-            pass
-        os.killpg(child.pid, signal.SIGKILL)
-        child.communicate(timeout=60)
-    assert child.returncode == -signal.SIGKILL
-    assert 2 <= n_epochs_done(cut) < 5
+    kill_in_epoch(3, cut)
+    assert n_epochs_done(cut) == 2
     assert cut.status().state == "running"
 
-    work_through(cut)
+    execute(cut, phase1.run)
 
     assert cut.status().state == "done"
     assert_same_results(cut, whole)
-
-
-def command(folder: RunFolder) -> list[str]:
-    return [sys.executable, "-m", "deft_core", "phase1", "--run", str(folder.path)]
-
-
-def work_through(folder: RunFolder) -> None:
-    """Phase 1 in a process of its own."""
-    done = subprocess.run(command(folder), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 def n_epochs_done(folder: RunFolder) -> int:

@@ -68,6 +68,20 @@ def test_every_image_gets_its_likeliest_labels_in_order(photos: Path, loaded: Lo
     assert fingerprint(photos) == before
 
 
+def test_a_memory_that_does_not_hold_a_batch_predicts_the_same(
+    photos: Path, loaded: Loaded
+) -> None:
+    expected = predict(photos, loaded, device="cpu")
+
+    def refuse(_module: nn.Module, inputs: tuple[Tensor]) -> None:
+        if len(inputs[0]) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    loaded.classifier.register_forward_pre_hook(refuse)
+
+    assert predict(photos, loaded, device="cpu") == expected
+
+
 def test_more_labels_than_classes_are_all_of_them(photos: Path, loaded: Loaded) -> None:
     found = predict(photos, loaded, top=50, device="cpu")
 

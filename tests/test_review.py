@@ -125,7 +125,7 @@ def test_queue__a_page_goes_on_where_the_last_one_ended_whatever_was_decided(
     assert second.n_matching == 2
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @cases(
     scores=st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=30),
     limit=st.integers(1, 7),

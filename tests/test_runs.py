@@ -32,7 +32,7 @@ from deft_core.runs import Runs
 from deft_core.selection import undecided
 from deft_core.store import Store
 from tests import stage_script
-from tests.small_world import NOW, fingerprint, make_store
+from tests.small_world import NOW, PATIENCE, fingerprint, make_store
 
 PROGRAM = (sys.executable, str(Path(__file__).with_name("stage_script.py")))
 
@@ -411,7 +411,7 @@ def test_a_run_whose_folder_is_deleted_ends_and_stops_nothing(runs: Runs, tmp_pa
 
     (tmp_path / run_id).rename(tmp_path / "moved away")
 
-    process.wait(timeout=60)
+    process.wait(timeout=PATIENCE)
     with pytest.raises(RunError, match="There is no run"):
         runs.wait(run_id)
     assert runs.list() == ()
@@ -880,11 +880,11 @@ def going_on_by_hand(runs: Runs, folder: RunFolder) -> Iterator[int]:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     with subprocess.Popen(command, cwd=folder.path.parent, env=environment) as child:
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + PATIENCE
             while runs.view(folder.run_id).state != "running":
                 assert time.monotonic() < deadline
             yield child.pid
-            child.wait(timeout=60)
+            child.wait(timeout=PATIENCE)
         finally:
             child.kill()
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import multiprocessing
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from deft_core.squares import Squares, open_squares
+from tests.small_world import PATIENCE
 
 DIGESTS = ["a" * 64, "b" * 64, "c" * 64]
 
 
 def square(level: int, *, size: int = 4) -> np.ndarray:
     """A square in which every byte is another one."""
-    return (np.arange(size * size * 3, dtype=np.uint8) + level).reshape(size, size, 3)
+    return (np.arange(size * size * 3) + level).astype(np.uint8).reshape(size, size, 3)
 
 
 def opened(folder: Path, digests: list[str] = DIGESTS, *, size: int = 4) -> Squares:
@@ -80,7 +83,7 @@ def test_workers_that_are_not_forked_share_the_squares(tmp_path: Path) -> None:
 
     worker = multiprocessing.get_context("spawn").Process(target=copy_square, args=(squares,))
     worker.start()
-    worker.join(timeout=60)
+    worker.join(timeout=PATIENCE)
 
     assert worker.exitcode == 0
     np.testing.assert_array_equal(squares.read(2), square(1))
@@ -99,6 +102,19 @@ def test_squares_that_would_fill_the_disk_are_refused(tmp_path: Path) -> None:
 
     assert open_squares(tmp_path, ["a"] * n, size=size) is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_squares_that_were_begun_are_refused_when_the_rest_would_fill_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    squares = opened(tmp_path, size=64)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
+    assert open_squares(tmp_path, DIGESTS, size=64) is None
+
+    for place in range(3):
+        squares.write(place, square(place, size=64))
+
+    assert open_squares(tmp_path, DIGESTS, size=64) is not None
 
 
 def test_squares_of_other_images_or_of_another_size_are_others(tmp_path: Path) -> None:

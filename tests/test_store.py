@@ -23,7 +23,7 @@ from deft_core.errors import StoreError
 from deft_core.store import Filter, Store
 from deft_core.store.database import Database, IdleTimer
 from deft_core.store.schema import MEMORY, MIGRATIONS, Connection, connect, migrate
-from tests.small_world import NOW, add_scores, make_store
+from tests.small_world import NOW, PATIENCE, add_scores, make_store
 
 N_SAMPLES = 4
 
@@ -303,7 +303,7 @@ class PlainModel:
         return found
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @cases(STEPS)
 def test_current_decisions__equal_the_replayed_log_and_a_plain_model(
     steps: list[tuple[str, str, Any]],
@@ -357,10 +357,12 @@ def test_idle__the_write_ahead_log_is_folded_into_the_file_when_nobody_writes() 
     for _ in range(2):
         timer.touch()
         timer.touch()
-        assert rings.acquire(timeout=10)
+        assert rings.acquire(timeout=PATIENCE)
     timer.close()
+    while rings.acquire(blocking=False):
+        pass  # On a busy machine it rings between two touches, too.
     timer.touch()
-    assert not rings.acquire(blocking=False)
+    assert not rings.acquire(timeout=0.1)
 
 
 def test_idle__a_failure_is_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -398,7 +400,7 @@ def test_idle__a_checkpoint_that_the_engine_refuses_is_made_later(tmp_path: Path
 
     other.rollback()
 
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while write_ahead_log.exists():
         assert time.monotonic() < deadline
     database.close()

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from deft_core import training
 from deft_core.config import TrainingConfig
 from deft_core.engine import Engine, find_device, find_precision
 from deft_core.errors import ConfigError, RunError
 from deft_core.loading import Batch, FeatureLoader, ImageLoader
 from deft_core.run_folder import Progress
-from deft_core.training import Meter, Training
+from deft_core.training import Meter, Parts, Training
 
 CPU = torch.device("cpu")
 N = 10
@@ -123,19 +130,19 @@ def test_meter_counts_over_all_passes() -> None:
     assert progress.seconds_left == pytest.approx(150 / progress.images_per_second)
 
 
-def test_meter_of_a_resumed_run_does_not_count_old_images_as_speed() -> None:
-    meter, other = Meter(200), Meter(200)
+def test_meter_of_a_resumed_run_does_not_count_old_images_as_speed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seconds = iter([100.0, 101.0, 102.0])
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    meter = Meter(200)
     meter.skip(150)
     meter.add(10)
-    other.add(10)
 
-    progress, from_nothing = meter.progress("training"), other.progress("training")
+    progress = meter.progress("training")
 
     assert (progress.done, progress.fraction) == (160, 0.8)
-    assert progress.images_per_second is not None
-    assert from_nothing.images_per_second is not None
-    assert progress.images_per_second < 10 * from_nothing.images_per_second
-    assert progress.seconds_left == pytest.approx(40 / progress.images_per_second)
+    assert (progress.images_per_second, progress.seconds_left) == (5, 8)
 
 
 # --- the loop
@@ -266,6 +273,26 @@ def test_no_readable_image_at_all_is_an_error(tmp_path: Path) -> None:
 # --- memory
 
 
+def test_batch_norm_of_one_image_is_told() -> None:
+    class Normalised(Pull):
+        def loss(self, part: Batch, _epoch: int) -> Tensor:
+            return F.batch_norm(part.images, None, None, training=True).sum()
+
+    with pytest.raises(RunError, match="cannot learn from one alone") as caught:
+        train(Normalised(one_weight()), configure(epochs=1, batch_size=4, part_size=1))
+
+    assert "part_size" in caught.value.hint
+
+
+def test_no_images_have_no_features() -> None:
+    parts = Parts(8, device=CPU, meter=Meter(1), use="encoding")
+
+    # As most models do, it cannot work out the length of no rows.
+    features = parts.encode(torch.empty(0, 3, 8, 8), lambda images: images.reshape(len(images), -1))
+
+    assert features.shape == (0, 192)
+
+
 def test_when_the_memory_runs_out_smaller_parts_learn_the_same() -> None:
     settings = configure(epochs=3, learning_rate=0.1, momentum=0.9, batch_size=8)
     expected, _ = train(Pull(one_weight()), settings)
@@ -339,6 +366,13 @@ def test_the_state_knows_what_the_memory_holds() -> None:
 # --- the machine
 
 
+def test_a_device_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ConfigError, match='The device "gpu" is not available') as caught:
+        find_device("gpu")
+
+    assert '"auto"' in caught.value.hint
+
+
 def test_a_device_that_is_not_there_is_refused() -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has the device that the test wants to be missing")
@@ -358,6 +392,38 @@ def test_precision_on_a_cpu() -> None:
     assert find_precision("bf16", CPU) == "bf16"
     with pytest.raises(ConfigError, match="fp16"):
         Engine(configure(precision="fp16"))
+
+
+SHARES_BUFFERS = """
+import torch
+from deft_core.config import Phase2Config
+from deft_core.engine import Engine
+
+engine = Engine(Phase2Config(device="cpu", n_processes=2))
+norm = torch.nn.BatchNorm1d(2)
+norm.train()(torch.full((3, 2), 1.0 + engine.share.process))
+engine.share_buffers(norm)
+means = engine.gather([norm.running_mean.tolist()])
+engine.close()
+if engine.is_first:
+    print(means)
+"""
+
+
+def test_every_process_judges_with_the_statistics_of_the_first(tmp_path: Path) -> None:
+    script = tmp_path / "shares_buffers.py"
+    script.write_text(SHARES_BUFFERS)
+    options = ["--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+    options += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "accelerate.commands.launch", *options, str(script)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert json.loads(ended.stdout) == [pytest.approx([0.1, 0.1])] * 2
 
 
 def test_one_process_is_the_first_and_has_everything() -> None:

@@ -9,20 +9,18 @@ from __future__ import annotations
 import csv
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from deft_core.workspace import Workspace
+from tests.browser.application import App
 from tests.small_world import add_scores, write_image
 
-ROOT = Path(__file__).parent.parent.parent
 CLASS_NAMES = (
     "cat",
     "caterpillar",
@@ -34,7 +32,8 @@ CLASS_NAMES = (
 FILE_NAMES = ("00 <b>bold.png", "01 ${window.hacked=1}.png", "02 {{x}}.png")
 N_SAMPLES = 12
 N_FLAGGED = 8
-PATIENCE_MS = 15_000
+PATIENCE_MS = 120_000
+"""For what the page does, however busy the machine is."""
 CHROMIUM_FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -44,44 +43,7 @@ CHROMIUM_FLAGS = (
     "--no-first-run",
 )
 
-
-StartApp = Callable[..., "App"]
-
-
-class App:
-    """`python app.py` on a workspace; `address` is where it answers."""
-
-    def __init__(self, workspace: Path, *, port: int = 0) -> None:
-        self.workspace = workspace
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "app.py", "--no-browser"),
-                *("--workspace", str(workspace), "--port", str(port)),
-            ],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line.startswith("Ready: "), f"The application did not start: {line!r}"
-        self.address = line.split()[1]
-        self.port = int(self.address.rpartition(":")[2])
-
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """Ends the application; the workspace is free to be opened afterwards."""
-        if self._process.poll() is None:
-            self._process.send_signal(how)
-            self._process.wait(timeout=30)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-
-    def decisions(self) -> dict[int, tuple[str, int | None]]:
-        """Verdict and reviewed label of every decided sample, read after the application ended."""
-        self.stop()
-        with Workspace.open(self.workspace) as workspace:
-            rows = workspace.store.log.current().to_pylist()
-        return {row["sample_id"]: (row["verdict"], row["reviewed_label"]) for row in rows}
+StartApp = Callable[..., App]
 
 
 @pytest.fixture(scope="session")
@@ -134,8 +96,14 @@ def make_scored(path: Path, data_set: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def origin() -> None:
+    """The process that applications are forked from, begun outside of any test's own folder."""
+    forkserver.ensure_running()
+
+
 @pytest.fixture
-def start_app() -> Iterator[StartApp]:
+def start_app(origin: None) -> Iterator[StartApp]:
     """Starts the application on a workspace; all are stopped when the test ends."""
     apps: list[App] = []
 

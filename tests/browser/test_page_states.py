@@ -20,11 +20,12 @@ from tests.browser.conftest import (
     FILE_NAMES,
     N_FLAGGED,
     N_SAMPLES,
-    ROOT,
     StartApp,
     Watch,
     open_desk,
 )
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture

@@ -27,11 +27,12 @@ from tests.browser.conftest import (
     press,
     wait_until_saved,
 )
+from tests.small_world import PATIENCE
 from tests.tiny_clip import write_tiny_clip
 
 StartApp = Callable[..., App]
 ENDLESS = 1_000_000
-SLOW_MS = 120_000
+SLOW_MS = 1000 * PATIENCE
 """For what a child process does: it imports torch first."""
 
 
@@ -260,7 +261,7 @@ def test_what_goes_wrong_is_said_and_costs_no_decision(
     process = psutil.Process(folder(workspace, "phase1-003").read_json("proc.json")["pid"])
     (workspace / "runs" / "phase1-003").rename(workspace / "elsewhere")
     expect(status(tab)).to_contain_text("Failed")
-    process.wait(timeout=60)
+    process.wait(timeout=PATIENCE)
     shutil.rmtree(workspace / "elsewhere")
 
     open_desk(page, app)
