@@ -141,6 +141,16 @@ def test_the_next_round_is_told_the_curated_set(runs: Runs, store: Store) -> Non
     assert (current.run_id, current.round) == ("phase1-002", 2)
 
 
+def test_a_new_round_begins_with_the_first_run_that_learns_of_a_decision(
+    runs: Runs, store: Store
+) -> None:
+    rounds = [runs.wait(start(runs, "good")).round for _ in range(2)]
+    Review(store).decide([Decision(uid="a", group="a", sample_id=0, verdict="keep")])
+    rounds += [runs.wait(start(runs, "good")).round for _ in range(2)]
+
+    assert rounds == [1, 1, 2, 2]
+
+
 def test_results_are_taken_in_by_whoever_looks_next(
     runs: Runs, store: Store, tmp_path: Path
 ) -> None:
