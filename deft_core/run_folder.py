@@ -1,11 +1,17 @@
 """A run's folder: the only thing that the child process and the process that started it share.
 
-    config.json      what to do: kind, data root, class names, settings      written by the starter
-    samples.parquet  which images: sample_id, file_name, split, label        written by the starter
-    progress.jsonl   one line a report, appended                             written by the child
-    status.json      state, and the error of a failed run                    written by the child
+    config.json      what to do: kind, data root, class names, settings      the starter writes it
+    samples.parquet  which images, and how each stands: labels, verdicts     the starter
+    status.json      the state, and the error of a failed run                the child, the starter
+                                                                             before and after
+    proc.json        the process to ask whether the run lives                the starter; a child
+                                                                             started by hand
+    cancel.json      the process that was asked to stop                      the starter
     log.txt          what the child printed
-    ...              the results; each appears under its name only when it is whole
+    progress.jsonl   one line a report, appended                             the child
+    checkpoint.pt    the last whole epoch, until the run is done             the child
+    error.json       why a process beside the child that reports failed      that process
+    report.json ...  the results; each appears under its name only when it is whole
 
 No torch and no store here: both sides read the same few functions.
 """
@@ -85,7 +91,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """What the child last said of itself: queued, running, done, failed or cancelled."""
+    """What was last said of the run: queued, running, done, failed or cancelled."""
 
     state: str
     error: str = ""
