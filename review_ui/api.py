@@ -19,7 +19,7 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Query, Response
 from fastapi.responses import FileResponse, JSONResponse
 
 from deft_core.decisions import Decision, Note
-from deft_core.errors import CountChangedError, DiskFullError, StoreError
+from deft_core.errors import CountChangedError, DataError, DiskFullError, StoreError
 from deft_core.reasons import Evidence
 from deft_core.review import Review
 from deft_core.selection import CLEAN_THRESHOLD
@@ -265,13 +265,12 @@ def _source(workspace: Workspace, sample_id: int) -> SourceFile:
 
 
 def _picture(images: Images, sample_id: int, *, px: int) -> Response:
-    with _unknown_is_404():
-        picture = images.picture(sample_id, px=px)
-    headers = {"Cache-Control": KEEP}
-    if picture.problem:
-        problem = picture.problem.encode("ascii", "replace").decode().replace("\n", " ")
-        headers = {"Cache-Control": "no-store", "X-Picture-Problem": problem}
-    return Response(picture.jpeg, media_type="image/jpeg", headers=headers)
+    try:
+        with _unknown_is_404():
+            jpeg = images.picture(sample_id, px=px)
+    except DataError as error:
+        raise HTTPException(404, f"This image cannot be shown: {error.message}.") from error
+    return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": KEEP})
 
 
 def _one_of(folder: Path, name: str, **options: Any) -> FileResponse:

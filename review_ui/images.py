@@ -16,14 +16,13 @@ from io import BytesIO
 from pathlib import Path
 from uuid import uuid4
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from deft_core.errors import DataError
 from deft_core.pictures import open_picture
 
 QUALITY = 88
-UNREADABLE = "This picture cannot be read"
-CHANGED = "This picture has changed since ingest"
+CHANGED = "the file has changed since ingest"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +32,6 @@ class SourceFile:
     root: Path
     file_name: str
     sha256: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A JPEG to send; `problem` says why it is only a placeholder."""
-
-    jpeg: bytes
-    problem: str = ""
 
 
 class Images:
@@ -55,24 +46,22 @@ class Images:
         self._find = find
         self._cores = threading.BoundedSemaphore(os.cpu_count() or 1)
 
-    def picture(self, sample_id: int, *, px: int) -> Picture:
-        """The sample's picture, at most `px` wide and high; whatever `find` raises if unknown."""
+    def picture(self, sample_id: int, *, px: int) -> bytes:
+        """The sample's picture as a JPEG, at most `px` wide and high; DataError when its file
+        cannot be read or is another one by now, whatever `find` raises if it is unknown."""
         source = self._find(sample_id)
         cached = self._cache / source.sha256[:2] / f"{source.sha256}-{px}.jpg"
         if cached.is_file():
-            return Picture(jpeg=cached.read_bytes())
-        try:
-            with self._cores:
-                path = _contained(source)
-                jpeg = _encoded(_shrunk(path, px=px))
-                is_changed = _sha256(path) != source.sha256
-        except DataError as error:
-            return Picture(jpeg=_placeholder(UNREADABLE), problem=error.message)
+            return cached.read_bytes()
+        with self._cores:
+            path = _contained(source)
+            jpeg = _encoded(_shrunk(path, px=px))
+            is_changed = _sha256(path) != source.sha256
         if is_changed:
-            return Picture(jpeg=_placeholder(CHANGED), problem=CHANGED)
+            raise DataError(CHANGED)
         with suppress(OSError):  # A full disk only means that it is drawn again.
             _write_whole(cached, jpeg)
-        return Picture(jpeg=jpeg)
+        return jpeg
 
 
 def _contained(source: SourceFile) -> Path:
@@ -100,13 +89,6 @@ def _encoded(image: Image.Image) -> bytes:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _placeholder(text: str) -> bytes:
-    image = Image.new("RGB", (640, 480), "#6b7280")
-    font = ImageFont.load_default(28)
-    ImageDraw.Draw(image).text((320, 240), text, font=font, fill="white", anchor="mm")
-    return _encoded(image)
 
 
 def _write_whole(path: Path, content: bytes) -> None:

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
@@ -150,6 +151,15 @@ def test_prompts__are_changed_tried_and_used_by_the_next_run(
     assert config["prompts"] == ["tabby cat", "dog"]
 
 
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """Child processes hear Ctrl+C also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_cancels_the_run_and_says_so(workspace: Path, tiny_clip: str) -> None:
     model = ("--model", tiny_clip, "--pretrained", "", "--epochs", "100000")
     with subprocess.Popen(

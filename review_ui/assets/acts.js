@@ -67,6 +67,7 @@ function actsOf(desk) {
       back: () => desk.step(-1),
       forward: () => desk.step(1),
       zoom: (key) => card.zoom.onKey(key),
+      pan: (key) => card.zoom.pan(key.replace("Shift+", "")),
       history: () => (part.history.open = !part.history.open),
     },
     grid: {

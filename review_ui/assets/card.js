@@ -1,6 +1,6 @@
 /** Card mode: one image, its labels, the classes that it resembles, and why it is in the queue. */
 
-import { isUsual, usualChoice } from "./choice.js";
+import { isBlindChoice, isUsual, usualChoice } from "./choice.js";
 import { fraction, make, percent, write } from "./dom.js";
 import { Evidence } from "./evidence.js";
 import { Pictures } from "./pictures.js";
@@ -27,7 +27,7 @@ export class Card {
       px: PREVIEW_PX,
       keep: KEPT_PICTURES,
       className: "desk-picture",
-      onSettled: (sample) => this.onSettled(sample),
+      onSettled: (address) => this.onSettled(address),
     });
   }
 
@@ -73,30 +73,42 @@ export class Card {
     this.part.disputedBadge.hidden = !sample.is_disputed;
   }
 
-  onSettled(sample) {
-    if (this.sample !== sample || this.desk.root.dataset.view !== "card") return;
+  onSettled(address) {
+    if (!this.isShown(address)) return;
     this.showPictureState();
-    if (this.pictures.state(sample) !== "broken") return;
-    setTimeout(() => this.sample === sample && this.showPicture(), RETRY_MS);
+    if (this.pictures.state(this.sample) !== "broken") return;
+    setTimeout(() => this.isShown(address) && this.showPicture(), RETRY_MS);
+  }
+
+  isShown(address) {
+    if (!this.sample || this.desk.root.dataset.view !== "card") return false;
+    return this.pictures.addressOf(this.sample) === address;
   }
 
   showPictureState() {
     const state = this.pictures.state(this.sample);
     this.part.stage.dataset.picture = state;
-    this.say(state === "broken" ? "The image cannot be loaded, retrying" : "");
+    this.say(state === "loading" ? "" : this.pictureWords(this.sample));
+  }
+
+  pictureWords(sample) {
+    return {
+      there: "",
+      loading: "The image is still loading",
+      broken: "The image cannot be loaded, retrying",
+      unreadable: `${this.pictures.problem(sample)} Only X and U decide it.`,
+    }[this.pictures.state(sample)];
   }
 
   say(text) {
     this.part.pictureNote.textContent = text;
   }
 
-  /** Nothing is decided about a picture that is not there to be seen. */
-  mayDecide(sample) {
+  /** No label is given to a picture that is not there to be seen. */
+  mayDecide(sample, choice) {
     const state = this.pictures.state(sample);
-    if (state === "there") return true;
-    this.say(
-      state === "broken" ? "The image cannot be loaded, retrying" : "The image is still loading",
-    );
+    if (state === "there" || (state === "unreadable" && isBlindChoice(choice))) return true;
+    this.say(this.pictureWords(sample));
     return false;
   }
 
@@ -104,7 +116,7 @@ export class Card {
 
   decide(choice, sample = this.sample) {
     const { ledger, queue } = this.desk;
-    if (ledger.isElsewhere || !this.mayDecide(sample)) return;
+    if (ledger.isElsewhere || !this.mayDecide(sample, choice)) return;
     const isStay = sample.is_second_look && isUsual(choice, sample);
     this.desk.noteStep(ledger.decide([{ sample, ...choice }]));
     this.desk.announce(
@@ -142,7 +154,7 @@ export class Card {
   /** The class is for the sample that was shown when it was asked for. */
   pick(verdict, title) {
     const { sample } = this;
-    if (!this.mayDecide(sample)) return;
+    if (!this.mayDecide(sample, { verdict })) return;
     const given = sample.is_second_look ? [sample.given_label] : [];
     this.desk.picker.open({
       title,

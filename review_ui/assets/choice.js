@@ -20,6 +20,11 @@ export function isUsual(choice, sample) {
   return one.verdict === other.verdict && one.label === other.label;
 }
 
+/** Whether a choice can be made without seeing the picture. */
+export function isBlindChoice({ verdict }) {
+  return verdict === "exclude" || verdict === "unsure";
+}
+
 /** A choice as it is stored; the label of both is the one that is right beside the given one. */
 export function settled({ verdict, label = null }, { given_label: given }) {
   if (verdict === "keep" || (verdict === "relabel" && label === given))

@@ -3,7 +3,7 @@
  * a class or verdict; one key then confirms the page as one step.
  */
 
-import { isUsual, settled, usualChoice } from "./choice.js";
+import { isBlindChoice, isUsual, settled, usualChoice } from "./choice.js";
 import { counted, countedImages, write } from "./dom.js";
 import { Pictures } from "./pictures.js";
 import { makeTile, paintTile } from "./tile.js";
@@ -22,7 +22,7 @@ export class Grid {
       px: THUMBNAIL_PX,
       keep: KEPT_PICTURES,
       className: "desk-thumbnail",
-      onSettled: (sample) => this.onSettled(sample),
+      onSettled: (address) => this.onSettled(address),
     });
     this.forget();
     this.sight = new IntersectionObserver((entries) => this.onSight(entries), { threshold: 0.5 });
@@ -144,15 +144,19 @@ export class Grid {
     this.showConfirm();
   }
 
-  onSettled(sample) {
-    if (this.desk.root.dataset.view !== "grid" || !this.tiles.has(sample.sample_id)) return;
-    this.paintOne(sample);
-    if (this.pictures.state(sample) === "broken") setTimeout(() => this.askAgain(sample), RETRY_MS);
+  onSettled(address) {
+    const sample = this.repaint(address);
+    if (sample && this.pictures.state(sample) === "broken")
+      setTimeout(() => this.repaint(address), RETRY_MS);
   }
 
-  askAgain(sample) {
-    if (this.desk.root.dataset.view === "grid" && this.tiles.has(sample.sample_id))
-      this.paintOne(sample);
+  /** The sample of the page with this picture, painted anew; nothing when there is none. */
+  repaint(address) {
+    if (this.desk.root.dataset.view !== "grid") return undefined;
+    const isIt = (one) => this.pictures.addressOf(one) === address;
+    const sample = this.page.find((one) => this.tiles.has(one.sample_id) && isIt(one));
+    if (sample) this.paintOne(sample);
+    return sample;
   }
 
   // ---- marking ------------------------------------------------------------------------------
@@ -280,14 +284,21 @@ export class Grid {
     if (isLoading) return this.say("Some images are still loading");
     const [unseen] = this.unseen(due);
     if (unseen) return this.reveal(unseen);
-    const there = due.filter((one) => this.pictures.state(one) === "there");
+    const there = due.filter((one) => this.mayDecide(one));
     if (there.length < due.length)
       this.desk.announce(
         `${countedImages(due.length - there.length)} could not be loaded and stay undecided`,
       );
     if (there.length === 0 && due.length > 0)
-      return this.say("These images cannot be loaded, retrying");
+      return this.say("These images cannot be seen: only X and U decide them");
     return this.decide(there);
+  }
+
+  /** No label is given to a picture that is not there to be seen. */
+  mayDecide(sample) {
+    const state = this.pictures.state(sample);
+    const plan = this.plans.get(sample.sample_id);
+    return state === "there" || (state === "unreadable" && plan && isBlindChoice(plan));
   }
 
   decide(samples) {

@@ -12,6 +12,11 @@ const CARD = [
   [["U"], "unsure", "unsure"],
   [["ArrowLeft", "ArrowRight"], "step", "look at other images without deciding"],
   [["+", "-", "0"], "zoom", "zoom in, zoom out, whole image"],
+  [
+    ["Shift+ArrowLeft", "Shift+ArrowRight", "Shift+ArrowUp", "Shift+ArrowDown"],
+    "pan",
+    "move over the zoomed image",
+  ],
   [["H"], "history", "what was decided about the image before"],
 ];
 const GRID = [
@@ -57,7 +62,7 @@ const BY_MODE = {
   grid: table([...GRID, ...EVERYWHERE]),
   plots: table(EVERYWHERE),
 };
-const HELD = ["step", "move", "range", "page"];
+const HELD = ["step", "pan", "move", "range", "page"];
 const WORDS = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓" };
 
 function table(entries) {
@@ -75,9 +80,7 @@ export function listenToKeys(root, { mode, act }) {
     if (!name || !isForDesk(event, root)) return undefined;
     // A held key decides once, on a button too.
     if (event.repeat && !HELD.includes(name)) return event.preventDefault();
-    // Somebody who reached a button with Tab means that button.
-    const isPress = key === "Space" || key === "Enter";
-    if (isPress && event.target.closest("button, a")?.matches(":focus-visible")) return undefined;
+    if (isReached(event.target) && (key === "Space" || key === "Enter")) return undefined;
     event.preventDefault();
     return act(name, key);
   };
@@ -90,11 +93,20 @@ function isForDesk(event, root) {
   return !event.target.closest("input, textarea, select, [contenteditable]");
 }
 
-/** The key's name as in the tables; Shift counts for letters and for keys that write nothing. */
-function nameOf({ key, shiftKey }) {
+/** Whether somebody came there with Tab, and so means that button, summary or the like. */
+function isReached(element) {
+  return element.matches(":focus-visible") && !element.matches(".desk, .desk-tiles");
+}
+
+/**
+ * The key's name as in the tables; Shift counts for letters and for keys that write nothing. Where
+ * the keys write Greek, say, a letter is the Latin one of its place.
+ */
+function nameOf({ key, code, shiftKey }) {
   if (key === " ") return "Space";
   const isLetter = /^\p{L}$/u.test(key);
-  const name = isLetter ? key.toUpperCase() : key;
+  const latin = /^[a-z]$/i.test(key) ? key : code.replace(/^Key/, "");
+  const name = isLetter ? latin.toUpperCase() : key;
   return shiftKey && (isLetter || (key.length > 1 && key !== "Enter")) ? `Shift+${name}` : name;
 }
 

@@ -1,59 +1,84 @@
-/** Pictures of one size, asked for ahead of time and kept decoded until they are painted. */
+/**
+ * Pictures of one size, asked for ahead of time and kept decoded until they are painted. Each is known
+ * by its address, which changes with its bytes, for the ids of samples begin anew in every store.
+ */
 
 const LARGE_SCREEN = 2600;
 
 export class Pictures {
-  /** onSettled(sample): its picture has come, or has failed to. */
+  /** onSettled(address): that picture has come, or has failed to. */
   constructor({ px, keep, className, onSettled }) {
     // A large screen gets twice the size, and fewer of them.
     const times = screen.width * devicePixelRatio >= LARGE_SCREEN ? 2 : 1;
     Object.assign(this, { px: times * px, keep: keep / times, className, onSettled });
-    this.bySample = new Map();
-    this.broken = new Set();
+    this.byAddress = new Map();
+    this.problems = new Map();
   }
 
   /** The picture of a sample, which may still be on its way. */
   of(sample) {
-    const kept = this.bySample.get(sample.sample_id);
+    const address = this.addressOf(sample);
+    const kept = this.byAddress.get(address);
     if (kept) return kept;
     const picture = new Image();
     picture.decoding = "sync";
     picture.draggable = false;
     picture.className = this.className;
-    picture.src = pictureAddress(sample, this.px);
-    this.bySample.set(sample.sample_id, picture);
-    this.settle(sample, picture);
+    picture.src = address;
+    this.byAddress.set(address, picture);
+    this.settle(address, picture);
     return picture;
   }
 
+  addressOf(sample) {
+    return pictureAddress(sample, this.px);
+  }
+
   /** A picture that did not come is forgotten, so that it is asked for anew when it is needed. */
-  async settle(sample, picture) {
-    const id = sample.sample_id;
+  async settle(address, picture) {
     const isThere = await picture.decode().then(
       () => true,
       () => false,
     );
-    if (isThere) this.broken.delete(id);
-    else this.broken.add(id);
-    if (!isThere && this.bySample.get(id) === picture) this.bySample.delete(id);
-    this.onSettled(sample);
+    if (isThere) this.problems.delete(address);
+    else this.problems.set(address, await problemOf(address));
+    if (!isThere && this.byAddress.get(address) === picture) this.byAddress.delete(address);
+    this.onSettled(address);
   }
 
-  /** "there" when it can be seen, "broken" when it did not come, else "loading". */
+  /**
+   * "there" when it can be seen, "unreadable" when the server said why it cannot, "broken" when it did
+   * not come, else "loading".
+   */
   state(sample) {
-    const picture = this.bySample.get(sample.sample_id);
+    const address = this.addressOf(sample);
+    const picture = this.byAddress.get(address);
     if (picture?.complete && picture.naturalWidth > 0) return "there";
-    return this.broken.has(sample.sample_id) ? "broken" : "loading";
+    const problem = this.problems.get(address);
+    if (problem === undefined) return "loading";
+    return problem ? "unreadable" : "broken";
+  }
+
+  /** Why a sample's picture is unreadable. */
+  problem(sample) {
+    return this.problems.get(this.addressOf(sample)) ?? "";
   }
 
   /** Asks for pictures that will be needed, and forgets the oldest of the others. */
   warm(samples) {
     for (const sample of samples) this.of(sample);
-    for (const [id, picture] of this.bySample) {
-      if (this.bySample.size <= this.keep) break;
-      if (!picture.isConnected) this.bySample.delete(id);
+    for (const [address, picture] of this.byAddress) {
+      if (this.byAddress.size <= this.keep) break;
+      if (!picture.isConnected) this.byAddress.delete(address);
     }
   }
+}
+
+/** What the server says of a picture that it cannot draw; nothing when it does not answer. */
+async function problemOf(address) {
+  const answer = await fetch(address).catch(() => null);
+  const { message = "" } = answer?.status === 404 ? await answer.json().catch(() => ({})) : {};
+  return message;
 }
 
 export function pictureAddress({ sample_id: id, version }, px) {

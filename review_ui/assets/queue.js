@@ -2,7 +2,8 @@
  * The samples of one queue in its order, as far as they are loaded, and the place in it.
  *
  * Every page is leased to the reviewer, so that nobody else gets the same samples. A sample that
- * was decided on this page stays where it is and `isDone`.
+ * was decided on this page stays where it is and `isDone`. Until its first page has come a queue is not
+ * open, and nothing is known of it.
  */
 
 const REFRESH_AT_ONCE = 200;
@@ -11,20 +12,24 @@ const RELEASE_BEHIND = 300;
 const RENEW_MS = 3 * 60 * 1000;
 
 export class Queue {
-  /** waiting(): ids with a decision that the server does not know yet. */
-  constructor({ server, waiting }) {
-    this.server = server;
-    this.waiting = waiting;
+  /**
+   * waiting(): ids with a decision that the server does not know yet. drained() resolves once there
+   * are none, or they keep one waiting for too long.
+   */
+  constructor({ server, waiting, drained }) {
+    Object.assign(this, { server, waiting, drained });
     this.renewedAt = Date.now();
-    this.reset({ filter: {}, sort: "p_clean", seed: 0 });
+    this.close();
   }
 
-  reset({ filter, sort, seed }) {
+  /** Forgets everything; what was asked for before and comes later is not taken in. */
+  close({ filter = {}, sort = "p_clean", seed = 0, after = null } = {}) {
     this.asked = { filter, sort, seed };
+    this.isOpen = false;
     this.samples = [];
     this.at = 0;
     this.next = null;
-    this.start = null;
+    this.start = after;
     this.nMatching = 0;
     this.nLeased = 0;
     this.loading = null;
@@ -50,11 +55,17 @@ export class Queue {
     return this.samples.filter((one) => one.isDone && !one.wasDone).length;
   }
 
-  /** Begins a queue, at its start or behind the place `after`. */
-  async open({ filter, sort, seed, after = null, limit }) {
-    this.reset({ filter, sort, seed });
-    this.start = after;
-    await this.load(after, limit);
+  /** Opens a queue, at its start or behind the place `after`; true unless another one is by now. */
+  async open({ limit, ...wanted }) {
+    this.close(wanted);
+    const { asked, start } = this;
+    await this.drained();
+    try {
+      if (this.asked === asked) await this.load(start, limit);
+    } catch (error) {
+      if (this.asked === asked) throw error;
+    }
+    return this.asked === asked;
   }
 
   /** Loads the next page, if there is one; calls at the same time share it. */
@@ -70,6 +81,7 @@ export class Queue {
     const waitingBefore = this.waiting(); // They may arrive after the server has read the queue.
     const page = await this.server.post("/queue", { ...asked, after, limit, lease: true });
     if (this.asked !== asked) return;
+    this.isOpen = true;
     const shown = this.samples.map((one) => one.sample_id);
     const known = new Set([...shown, ...waitingBefore, ...this.waiting()]);
     const fresh = page.samples.filter((sample) => !known.has(sample.sample_id));
@@ -134,7 +146,9 @@ export class Queue {
 
   /** Takes a sample in before the place if it is not loaded; the shown one stays. */
   async fetch(id) {
+    const { asked } = this;
     const fresh = await this.server.get(`/samples/${id}`);
+    if (this.asked !== asked) return;
     if (this.find(id)) return this.renew(fresh);
     const isDone = this.isEmptied && isSettled(fresh);
     this.samples.splice(this.at, 0, { ...fresh, isDone, wasDone: isDone, after: this.start });

@@ -59,7 +59,11 @@ class Desk {
       onRefused: (problem, ids) => this.onRefused(problem, ids),
       announce: (text) => this.announce(text),
     });
-    this.queue = new Queue({ server: this.server, waiting: () => this.ledger.waiting() });
+    this.queue = new Queue({
+      server: this.server,
+      waiting: () => this.ledger.waiting(),
+      drained: () => this.ledger.outbox.drained(DRAIN_MS),
+    });
     this.picker = new Picker(this.part, { onClose: () => this.focus() });
     this.card = new Card(this);
     this.grid = new Grid(this);
@@ -140,39 +144,44 @@ class Desk {
   onReviewer() {
     this.forget();
     this.session = null;
-    this.queue.reset(this.view.state);
-    this.messages.show("loading", "Loading the queue");
+    this.queue.close();
+    this.show();
     this.focus();
     return this.wake();
   }
 
-  /** Opens a queue, which the view keeps: at its start, or behind a place and at a sample. */
+  /**
+   * Opens a queue, which the view keeps: at its start, or behind a place and at a sample. Nothing of
+   * the former one is shown, or can be decided, while it comes.
+   */
   async openQueue({ after = null, sampleId = null, ...changes }) {
     this.view.change(changes);
     const { filter, sort, seed } = this.view.state;
     this.part.sort.value = sort;
     this.filters.showChips();
-    if (!this.queue.sample) this.messages.show("loading", "Loading the queue");
-    await this.ledger.outbox.drained(DRAIN_MS);
+    const opened = this.queue.open({ filter, sort, seed, after, limit: this.atOnce });
+    this.show();
     try {
-      await this.queue.open({ filter, sort, seed, after, limit: this.atOnce });
+      if (!(await opened)) return undefined;
     } catch (error) {
       return this.onClosedQueue(error, after);
     }
     const place = this.queue.indexOf(sampleId);
     this.go(place >= 0 ? place : this.queue.openFrom(0));
+    if ([this.root, document.body].includes(document.activeElement)) this.focus();
     return undefined;
   }
 
   /** A place that is no longer one is left; what else is refused is for the reviewer to mend. */
   onClosedQueue(error, after) {
+    const { asked } = this.queue;
     if (!error.refused) {
       this.messages.show(
         "error",
         "The queue could not be loaded",
         `${error.message} Trying again.`,
       );
-      setTimeout(() => this.queue.sample || this.openQueue({ after }), RETRY_MS);
+      setTimeout(() => this.queue.asked === asked && this.openQueue({ after }), RETRY_MS);
     } else if (after !== null) {
       this.openQueue({});
     } else {
@@ -268,7 +277,7 @@ class Desk {
       this[mode].show();
       this.keepPlace();
       this.loadMore();
-    } else if (this.queue.next !== null) {
+    } else if (this.queue.next !== null || !this.queue.isOpen) {
       this.messages.show("loading", "Loading the queue");
       this.loadMore();
     } else this.showEnd();

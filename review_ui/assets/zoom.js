@@ -2,6 +2,13 @@
 
 const MOST = 12;
 const STEP = 1.5;
+const PAN_SHARE = 0.2;
+const DIRECTIONS = {
+  ArrowLeft: [-1, 0],
+  ArrowRight: [1, 0],
+  ArrowUp: [0, -1],
+  ArrowDown: [0, 1],
+};
 
 export class Zoom {
   constructor(stage) {
@@ -30,6 +37,14 @@ export class Zoom {
     else this.by(key === "+" ? STEP : 1 / STEP, { x: 0, y: 0 });
   }
 
+  /** Looks further in the direction of an arrow. */
+  pan(arrow) {
+    const [x, y] = DIRECTIONS[arrow];
+    this.x -= x * PAN_SHARE * this.stage.clientWidth;
+    this.y -= y * PAN_SHARE * this.stage.clientHeight;
+    this.show();
+  }
+
   onWheel(event) {
     event.preventDefault();
     this.by(Math.exp(-event.deltaY / 300), this.fromCentre(event));
@@ -42,7 +57,8 @@ export class Zoom {
 
   onDown(event) {
     this.pointers.set(event.pointerId, event);
-    if (this.scale > 1) this.stage.setPointerCapture(event.pointerId);
+    // Its end is heard here wherever it comes.
+    this.stage.setPointerCapture(event.pointerId);
   }
 
   onMove(event) {

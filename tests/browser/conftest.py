@@ -65,9 +65,13 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture
 def data_set(tmp_path: Path) -> Path:
     """A CSV data set whose class and file names would run, if anything ran them."""
-    root = tmp_path / "data"
+    return write_data_set(tmp_path / "data")
+
+
+def write_data_set(root: Path, *, first_seed: int = 0) -> Path:
+    """A data set like `data_set` in a new folder; the seeds tell its pictures from others."""
     names = [*FILE_NAMES, *(f"{i:02}.png" for i in range(len(FILE_NAMES), N_SAMPLES))]
-    for seed, name in enumerate(names):
+    for seed, name in enumerate(names, start=first_seed):
         write_image(root / name, seed=seed, size=(90, 60))
     (root / "classes.txt").write_text("\n".join(CLASS_NAMES))
     with (root / "labels.csv").open("w", newline="") as file:

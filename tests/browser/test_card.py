@@ -72,8 +72,41 @@ def test_the_picture_is_zoomed_moved_and_whole_again(desk: App, page: Page) -> N
     page.mouse.move(500, 500)
     page.mouse.up()
     expect(stage).not_to_have_attribute("style", before or "")
+    moved = stage.get_attribute("style") or ""
+    page.keyboard.press("Shift+ArrowLeft")
+    expect(stage).not_to_have_attribute("style", moved)
+    page.keyboard.press("0")
+    stage.hover()
+    page.mouse.down()
+    page.mouse.move(5, 5)
+    page.mouse.up()
+    page.keyboard.press("+")
+    zoomed = stage.get_attribute("style") or ""
+    page.mouse.move(500, 500)
+    page.mouse.move(550, 550)
+    expect(stage).to_have_attribute("style", zoomed)
     page.keyboard.press("ArrowRight")
     expect(stage).to_have_attribute("data-zoomed", "false")
+
+
+def test_enter_opens_the_history_and_letters_are_keys_in_any_script(desk: App, page: Page) -> None:
+    file = page.locator(".desk-file")
+    expect(page.locator(".desk-stage")).to_have_attribute("data-picture", "there")
+    page.keyboard.press("Tab")
+    page.locator(".desk-history summary").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".desk-history li")).to_have_text("Nothing yet")
+    expect(file).to_have_text(FILE_NAMES[0])
+    page.get_by_role("region", name="Review desk").focus()
+    page.evaluate(
+        """() => document.activeElement.dispatchEvent(
+            new KeyboardEvent("keydown", { key: "χ", code: "KeyX", bubbles: true })
+        )"""
+    )
+    expect(file).to_have_text(FILE_NAMES[1])
+    wait_until_saved(page)
+    leave(page)
+    assert desk.decisions() == {0: ("exclude", None)}
 
 
 def test_the_reasons_are_told(desk: App, page: Page) -> None:

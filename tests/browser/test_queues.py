@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from playwright.sync_api import Browser, FloatRect, Locator, Page, expect
+from playwright.sync_api import Browser, FloatRect, Locator, Page, Route, expect
 
 from deft_core.workspace import Workspace
 from tests.browser.conftest import (
@@ -97,6 +97,28 @@ def test_orders(desk: App, page: Page) -> None:
         page.get_by_label("Order").select_option("random")
     assert asked.value.post_data_json["sort"] == "random"
     expect(page.locator(".desk-stage")).to_have_attribute("data-picture", "there")
+
+
+def test_nothing_is_decided_while_another_queue_loads(desk: App, page: Page) -> None:
+    """And the queue that was asked for last stays, whichever answer comes last."""
+    queue = "**/api/v1/queue"
+    held: list[Route] = []
+    expect(page.locator(".desk-stage")).to_have_attribute("data-picture", "there")
+    page.route(queue, lambda route: held.append(route))
+    order = page.get_by_label("Order")
+    for name in ("class", "p_clean"):
+        with page.expect_request(queue):
+            order.select_option(name)
+        for key in ("k", "x", "g", "Enter"):
+            page.keyboard.press(key)
+        expect(page.get_by_role("heading", name="Loading the queue")).to_be_visible()
+    for route in reversed(held):
+        with page.expect_response(queue):
+            route.continue_()
+        expect(page.locator(".desk-tile").nth(1)).to_have_attribute("data-id", "1")
+    page.unroute(queue)
+    leave(page)
+    assert desk.decisions() == {}
 
 
 def test_a_cell_of_the_confusion_table_opens_its_queue(desk: App, page: Page) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from tests.browser.conftest import (
     press,
     stored_keys,
     wait_until_saved,
+    write_data_set,
 )
 
 DECISIONS = "**/api/v1/decisions"
@@ -27,6 +30,10 @@ FIRST_IMAGE = "**/images/0?*"
 
 def never_answer(_: Route) -> None:
     """Leaves the request open."""
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_another_workspace_on_the_same_port_gets_no_decision(
@@ -54,17 +61,21 @@ def test_another_workspace_on_the_same_port_gets_no_decision(
 
 
 def test_a_page_that_stays_open_follows_the_server_to_another_workspace(
-    app: App, page: Page, tmp_path: Path, data_set: Path, watch: Watch, start_app: StartApp
+    app: App, page: Page, tmp_path: Path, watch: Watch, start_app: StartApp
 ) -> None:
+    """To its pictures too, although its samples have the same ids and names."""
     watch.tolerated = "Failed to load resource"
     open_desk(page, app)
     press(page, "x")
     wait_until_saved(page)
     app.stop()
-    other = start_app(make_scored(tmp_path / "other", data_set), port=app.port)
+    others = write_data_set(tmp_path / "others", first_seed=100)
+    other = start_app(make_scored(tmp_path / "other", others), port=app.port)
     page.get_by_role("tab", name="Export").click()
     page.get_by_role("tab", name="Review").click()
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
+    picture = page.locator(".desk-picture")
+    expect(picture).to_have_attribute("src", re.compile(digest(others / FILE_NAMES[0])[:12]))
     press(page, "u")
     wait_until_saved(page)
     assert other.decisions() == {0: ("unsure", None)}
@@ -137,6 +148,33 @@ def test_an_image_that_failed_is_asked_for_again(app: App, page: Page, watch: Wa
     wait_until_saved(page)
     leave(page)
     assert app.decisions() == {0: ("unsure", None)}
+
+
+def test_an_image_that_cannot_be_read_gets_no_label(
+    app: App, page: Page, data_set: Path, watch: Watch
+) -> None:
+    """In card mode, and on a page of the grid that is confirmed by the cheapest key."""
+    watch.tolerated = "Failed to load resource"
+    for number in (0, 1):
+        (data_set / FILE_NAMES[number]).write_bytes(b"no image")
+    open_desk(page, app)
+    stage = page.locator(".desk-stage")
+    expect(stage).to_have_attribute("data-picture", "unreadable")
+    expect(stage).to_contain_text("This image cannot be shown: ")
+    for key in ("Space", "Enter", "1", "b"):
+        page.keyboard.press(key)
+        expect(stage).to_contain_text("Only X and U decide it")
+    page.keyboard.press("x")
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
+    page.keyboard.press("g")
+    expect(page.locator('.desk-tile[data-picture="there"]')).to_have_count(N_FLAGGED - 2)
+    expect(page.locator('.desk-tile[data-picture="unreadable"]')).to_have_count(2)
+    page.keyboard.press("Enter")
+    wait_until_saved(page)
+    leave(page)
+    decided = app.decisions()
+    assert decided[0] == ("exclude", None)
+    assert sorted(decided) == [0, *range(2, N_FLAGGED)]
 
 
 def test_a_key_held_on_a_button_decides_once(app: App, page: Page) -> None:
