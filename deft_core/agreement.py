@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
+
+Outcome = TypeVar("Outcome", bound=Hashable)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +38,16 @@ def pair_agreements(rows: Iterable[Mapping[str, Any]]) -> tuple[PairAgreement, .
     )
 
 
-def cohens_kappa(counts: Mapping[tuple[str, str], int]) -> float | None:
-    """Cohen's kappa (1960) of two raters from how often they gave which pair of outcomes."""
+def cohens_kappa(counts: Mapping[tuple[Outcome, Outcome], int]) -> float | None:
+    """Cohen's kappa (1960) of two raters from how often they gave which pair of outcomes; None
+    where chance alone explains all.
+
+    >>> cohens_kappa({("cat", "cat"): 4, ("cat", "dog"): 1, ("dog", "dog"): 5})
+    0.8
+    """
     n = sum(counts.values())
-    firsts: Counter[str] = Counter()
-    seconds: Counter[str] = Counter()
+    firsts: Counter[Outcome] = Counter()
+    seconds: Counter[Outcome] = Counter()
     for (first, second), times in counts.items():
         firsts[first] += times
         seconds[second] += times
@@ -62,5 +69,5 @@ def _agreement(first: str, second: str, counts: Mapping[tuple[str, str], int]) -
     )
 
 
-def _n_agree(counts: Mapping[tuple[str, str], int]) -> int:
+def _n_agree(counts: Mapping[tuple[Outcome, Outcome], int]) -> int:
     return sum(times for (first, second), times in counts.items() if first == second)

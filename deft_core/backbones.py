@@ -13,7 +13,8 @@ import timm
 from timm.models import get_pretrained_cfg, save_for_hf, split_model_name_tag
 from torch import nn
 
-from deft_core.clip import WEIGHT_ERRORS, Normalise
+from deft_core import weights
+from deft_core.clip import Normalise
 from deft_core.config import TIMM_PREFIX
 from deft_core.errors import ConfigError
 
@@ -46,36 +47,28 @@ def load(
     """The model `timm:NAME` with a new head for `n_classes`.
 
     `pretrained` is one of timm's tags, "hub" for the one that timm prefers, a file of weights, or
-    empty for random ones, which it also gets without `has_weights`. `image_size` 0 stands for the
-    model's own. Raises ConfigError if timm has no such model or weights, if they are not here, or
-    if the model does not end in one linear layer over square images.
+    empty for random ones, which it also gets without `has_weights`: a file may then be gone.
+    `image_size` 0 stands for the model's own. Raises ConfigError if timm has no such model or
+    weights, if they are not here, or if the model does not end in one linear layer over square
+    images.
     """
-    name, config = check_exists(model, pretrained)
+    name, config = _found(model, pretrained, has_weights=has_weights)
     options: dict[str, Any] = {}
     if image_size and config.fixed_input_size:
         options["img_size"] = image_size
-    if _is_file(pretrained):
+    is_file = has_weights and _is_file(pretrained)
+    if is_file:
         options["pretrained_cfg_overlay"] = {"file": pretrained}
-    try:
+    is_loaded = has_weights and bool(pretrained)
+    with weights.loading(
+        name,
+        pretrained,
+        is_from_hub=is_loaded and not is_file,
+        fetch=f"import timm; timm.create_model('{name}', pretrained=True)",
+    ):
         made: nn.Module = timm.create_model(
-            name, pretrained=has_weights and bool(pretrained), num_classes=n_classes, **options
+            name, pretrained=is_loaded, num_classes=n_classes, **options
         )
-    except (
-        RuntimeError,
-        ValueError,
-        OSError,
-        KeyError,
-        TypeError,
-        AssertionError,
-        *WEIGHT_ERRORS,
-    ) as error:
-        raise ConfigError(
-            f'The timm model "{name}" with weights "{pretrained}" could not be loaded: {error}',
-            "Weights come from the model hub once and are cached; where there is a network, fetch "
-            f"them with: python -c \"import timm; timm.create_model('{name}', pretrained=True)\". "
-            "Without one, give the path of a weights file, or leave them empty to learn from "
-            "nothing.",
-        ) from error
     head = made.get_submodule(config.classifier)
     if not isinstance(head, nn.Linear):
         raise _refusal(name)
@@ -119,11 +112,15 @@ def load_whole(folder: Path) -> nn.Module:
 def check_exists(model: str, pretrained: str) -> tuple[str, Any]:
     """The full name of `timm:NAME` and what timm knows of it; ConfigError unless `load` can look
     for this model. Nothing is fetched."""
-    name = _full_name(model.removeprefix(TIMM_PREFIX), pretrained)
+    return _found(model, pretrained)
+
+
+def _found(model: str, pretrained: str, *, has_weights: bool = True) -> tuple[str, Any]:
+    name = _full_name(model.removeprefix(TIMM_PREFIX), pretrained, has_weights=has_weights)
     return name, _config(name)
 
 
-def _full_name(name: str, pretrained: str) -> str:
+def _full_name(name: str, pretrained: str, *, has_weights: bool) -> str:
     """The model's name with the tag of its weights; ConfigError when there are none such."""
     architecture, own_tag = split_model_name_tag(name)
     if not timm.is_model(architecture):
@@ -134,6 +131,8 @@ def _full_name(name: str, pretrained: str) -> str:
         )
     tags = [one.partition(".")[2] for one in timm.list_pretrained(f"{architecture}.*")]
     is_named = pretrained not in ("", PREFERRED) and not _is_file(pretrained)
+    if is_named and not has_weights:
+        is_named = pretrained in tags
     tag = pretrained if is_named else own_tag
     if tag and tag not in tags:
         raise ConfigError(

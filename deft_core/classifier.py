@@ -46,36 +46,29 @@ class Classifier(nn.Module):
 
 
 class TextHead(nn.Module):
-    """Scaled similarities to "a photo of a <prompt>"; nothing in it learns."""
+    """Similarities to texts, whose unit-length features times the logit scale are `weight`;
+    nothing in it learns."""
 
-    weight: Float[Tensor, "n_cls dim"]
+    weight: Float[Tensor, "n_texts dim"]
 
-    def __init__(self, model: clip.Clip, prompts: Sequence[str]) -> None:
+    def __init__(self, weight: Float[Tensor, "n_texts dim"]) -> None:
         super().__init__()
-        with torch.no_grad():
-            text = model.encode_text([PHOTO.format(prompt) for prompt in prompts])
-            self.register_buffer("weight", model.logit_scale * text)
+        self.register_buffer("weight", weight)
 
-    def forward(self, features: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch n_cls"]:
+    def forward(self, features: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch n_texts"]:
         return clip.similarities(F.normalize(features.float(), dim=-1), self.weight)
 
 
 def build_classifier(
-    settings: Phase2Config,
-    prompts: Sequence[str],
-    *,
-    has_weights: bool = True,
-    is_quick: bool | None = None,
+    settings: Phase2Config, prompts: Sequence[str], *, has_weights: bool = True
 ) -> Classifier:
     """The classifier that `settings` describe, untrained; `prompts` are the words for each class.
 
-    Without `has_weights` none are fetched or read, because all of them will be loaded into it; they
-    may be gone, so `is_quick` says whether a CLIP's activation is QuickGELU. Raises ConfigError for
-    a model or weights that do not exist or cannot be used so.
+    Without `has_weights` its weights are random, because all of them will be loaded into it. Raises
+    ConfigError for a model or weights that do not exist or cannot be used so.
     """
-    if settings.model.startswith(TIMM_PREFIX):
-        return _of_timm(settings, prompts, has_weights=has_weights)
-    return _of_clip(settings, prompts, has_weights=has_weights, is_quick=is_quick)
+    build = _of_timm if settings.model.startswith(TIMM_PREFIX) else _of_clip
+    return build(settings, prompts, has_weights=has_weights)
 
 
 def check_model(settings: Phase2Config) -> None:
@@ -84,18 +77,15 @@ def check_model(settings: Phase2Config) -> None:
     library.check_exists(settings.model, settings.pretrained)
 
 
-def _of_clip(
-    settings: Phase2Config, prompts: Sequence[str], *, has_weights: bool, is_quick: bool | None
-) -> Classifier:
+def _of_clip(settings: Phase2Config, prompts: Sequence[str], *, has_weights: bool) -> Classifier:
     model = clip.load(
         settings.model,
         settings.pretrained,
         image_size=settings.image_size,
         has_weights=has_weights,
-        is_quick=is_quick,
     )
     head: nn.Module = (
-        TextHead(model, prompts)
+        _photo_head(model, prompts)
         if settings.head == "text"
         # It reads the features before CLIP's projection, as in the reference.
         else nn.Linear(model.visual.proj.shape[0], len(prompts))
@@ -109,6 +99,13 @@ def _of_clip(
         normalise=model.normalise,
         added=adapt_image_side(model, settings),
     )
+
+
+def _photo_head(model: clip.Clip, prompts: Sequence[str]) -> TextHead:
+    """A head that compares with "a photo of a <prompt>"."""
+    with torch.no_grad():
+        text = model.encode_text([PHOTO.format(prompt) for prompt in prompts])
+        return TextHead(model.logit_scale * text)
 
 
 def _of_timm(settings: Phase2Config, prompts: Sequence[str], *, has_weights: bool) -> Classifier:

@@ -14,23 +14,22 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import open_clip
 import torch
 from jaxtyping import Float, Int, Real
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock, VisionTransformer
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from deft_core import weights
 from deft_core.errors import ConfigError
 
+CONFIG = "open_clip_config.json"
 LOCAL_PREFIX = "local-dir:"
 HUB_PREFIX = "hf-hub:"
-WEIGHT_ERRORS = (UnpicklingError, SafetensorError)
 
 
 class Normalise(nn.Module):
@@ -62,8 +61,7 @@ class Clip(nn.Module):
         super().__init__()
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
-        size = model.visual.image_size
-        self.image_size: int = size[0] if isinstance(size, tuple) else size
+        self.image_size = _image_size(model.visual)
         self.normalise = Normalise(
             model.visual.image_mean or open_clip.OPENAI_DATASET_MEAN,
             model.visual.image_std or open_clip.OPENAI_DATASET_STD,
@@ -150,6 +148,11 @@ class Clip(nn.Module):
         return F.normalize(features.float(), dim=-1)
 
 
+def _image_size(tower: Any) -> int:
+    size = tower.image_size
+    return size[0] if isinstance(size, tuple) else size
+
+
 def similarities(
     images: Float[Tensor, "n dim"], texts: Float[Tensor, "n_cls dim"]
 ) -> Float[Tensor, "n n_cls"]:
@@ -196,63 +199,67 @@ def _heads(
 
 
 def load(
-    model: str,
-    pretrained: str = "",
-    *,
-    image_size: int = 0,
-    has_weights: bool = True,
-    is_quick: bool | None = None,
+    model: str, pretrained: str = "", *, image_size: int = 0, has_weights: bool = True
 ) -> Clip:
     """The named model with its weights, frozen; without `has_weights` they are random.
-
-    `is_quick` says whether its activation is QuickGELU; None leaves that to the weights.
 
     `model` is an open_clip name (then `pretrained` is a weights tag or file), `hf-hub:...`, or
     `local-dir:FOLDER`; `image_size` 0 is its own. Raises ConfigError if it does not exist, has no
     weights here, or has towers that dual prompts cannot be put into.
     """
     check_exists(model, pretrained, has_weights=has_weights)
-    if is_quick is None:
-        is_quick = needs_quick_gelu(model, pretrained)
-    if not has_weights and not open_clip.get_pretrained_cfg(model, pretrained):
-        pretrained = ""
-    try:
-        with nullcontext() if has_weights else _unwarned():
-            loaded = open_clip.create_model(
-                model,
-                pretrained=pretrained or None,
-                load_weights=has_weights,
-                device="cpu",
-                force_quick_gelu=is_quick,
-                force_image_size=image_size or None,
-                require_pretrained=has_weights,
-            )
+    is_tag = bool(open_clip.get_pretrained_cfg(model, pretrained))
+    fetch = f"import open_clip; open_clip.create_model('{model}', '{pretrained}')"
+    with (
+        weights.loading(
+            model,
+            pretrained,
+            is_from_hub=is_tag or model.startswith(HUB_PREFIX),
+            fetch=fetch,
+        ),
+        nullcontext() if has_weights else _unwarned(),
+    ):
+        loaded = open_clip.create_model(
+            model,
+            pretrained=pretrained if pretrained and (has_weights or is_tag) else None,
+            load_weights=has_weights,
+            device="cpu",
+            force_quick_gelu=needs_quick_gelu(model, pretrained),
+            force_image_size=image_size or None,
+            require_pretrained=has_weights,
+        )
         tokenizer = open_clip.get_tokenizer(model)
-    except (RuntimeError, ValueError, OSError, KeyError, TypeError, *WEIGHT_ERRORS) as error:
-        raise ConfigError(
-            f'The model "{model}" with weights "{pretrained}" could not be loaded: {error}',
-            "Weights come from the model hub once and are cached; where there is a network, fetch "
-            f"them with: python -c \"import open_clip; open_clip.create_model('{model}', "
-            f"'{pretrained}')\". Without one, give the path of a weights file instead of the tag, "
-            "or a local-dir:FOLDER model.",
-        ) from error
     check_towers(model, loaded)
     return Clip(loaded, tokenizer)
 
 
-def save(clip: Clip, folder: Path, *, model: str, pretrained: str) -> None:
-    """Write a CLIP, which was loaded by these names, so that open_clip loads it as
+def save(clip: Clip, folder: Path, *, model: str) -> None:
+    """Write a CLIP, which was loaded by the name `model`, so that open_clip loads it as
     local-dir:FOLDER."""
+    save_config(folder / CONFIG, clip.visual, clip.normalise, model=model)
+    state = {name: value.contiguous() for name, value in clip.model.state_dict().items()}
+    save_file(state, folder / "open_clip_model.safetensors")
+
+
+def save_config(path: Path, tower: Any, normalise: Normalise, *, model: str) -> None:
+    """Write what open_clip must know to make the model of this name, as it is used here, anew:
+    then neither the weights that it began with nor the model hub are needed for it."""
     config = open_clip.get_model_config(model)
-    config["vision_cfg"]["image_size"] = clip.image_size
-    if needs_quick_gelu(model, pretrained):
+    config["vision_cfg"]["image_size"] = _image_size(tower)
+    if has_quick_gelu(tower):
         config["quick_gelu"] = True
-    mean, deviation = clip.normalise.statistics()
+    mean, deviation = normalise.statistics()
     preprocessing = {"mean": mean, "std": deviation, "interpolation": "bicubic"}
     saved = {"model_cfg": config, "preprocess_cfg": {**preprocessing, "resize_mode": "shortest"}}
-    (folder / "open_clip_config.json").write_text(json.dumps(saved, indent=1), encoding="utf-8")
-    weights = {name: value.contiguous() for name, value in clip.model.state_dict().items()}
-    save_file(weights, folder / "open_clip_model.safetensors")
+    path.write_text(json.dumps(saved, indent=1), encoding="utf-8")
+
+
+def empty_text_tower(clip: Clip) -> None:
+    """Fill all but the image tower's blocks with zeros, so that it says nothing, not nonsense."""
+    with torch.no_grad():
+        for name, value in clip.model.named_parameters():
+            if not name.startswith("visual.") or name == "visual.proj":
+                value.zero_()
 
 
 def needs_quick_gelu(model: str, pretrained: str) -> bool:
@@ -260,8 +267,8 @@ def needs_quick_gelu(model: str, pretrained: str) -> bool:
 
     open_clip only warns, and then runs them with another activation than they know.
     """
-    weights = open_clip.get_pretrained_cfg(model, pretrained) or {}
-    return bool(weights.get("quick_gelu")) or _is_of_openai(pretrained)
+    known = open_clip.get_pretrained_cfg(model, pretrained) or {}
+    return bool(known.get("quick_gelu")) or _is_of_openai(pretrained)
 
 
 def has_quick_gelu(tower: nn.Module) -> bool:
@@ -292,10 +299,10 @@ def check_exists(model: str, pretrained: str, *, has_weights: bool = True) -> No
     """ConfigError unless `load` can look for this model; nothing is fetched."""
     if model.startswith(LOCAL_PREFIX):
         folder = Path(model.removeprefix(LOCAL_PREFIX))
-        if not (folder / "open_clip_config.json").is_file():
+        if not (folder / CONFIG).is_file():
             raise ConfigError(
-                f"The model folder {folder} has no open_clip_config.json.",
-                "A local-dir: model is a folder with open_clip_config.json and its weights.",
+                f"The model folder {folder} has no {CONFIG}.",
+                f"A local-dir: model is a folder with {CONFIG} and its weights.",
             )
         return
     if model.startswith(HUB_PREFIX):

@@ -28,6 +28,8 @@ _EVENT_SCHEMA = pa.schema(
         ("verdict", pa.string()),
         ("label", pa.int32()),
         ("note", pa.string()),
+        ("run_id", pa.string()),
+        ("seen", pa.int64()),
     ]
 )
 
@@ -35,13 +37,17 @@ _EVENT_SCHEMA = pa.schema(
 @dataclass(frozen=True, kw_only=True)
 class Decision:
     """One verdict. `uid` is made by the client and unique; decisions of one `group` are undone
-    together; `label` belongs to relabel alone."""
+    together; `label` is the right class for relabel, and for both the one that is right beside the
+    given one, if it is known. `run` is the run whose scores the reviewer saw, the current one if
+    it is None; `seen` is the `QueuedSample.seen` that he knew."""
 
     uid: str
     group: str
     sample_id: int
     verdict: str
     label: int | None = None
+    run: str | None = None
+    seen: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +61,8 @@ class Note:
 
 
 def events_table(events: Sequence[Decision | Note], *, n_classes: int) -> pa.Table:
-    """The events as the log takes them: uid, grp, sample_id, verdict, label, note. StoreError when
-    one of them cannot be."""
+    """The events as the log takes them, a column for each field. StoreError when one of them cannot
+    be."""
     for event in events:
         _check(event, n_classes=n_classes)
     return pa.Table.from_pylist(list(map(_row, events)), schema=_EVENT_SCHEMA)
@@ -66,10 +72,12 @@ def check_verdict(verdict: str, *, label: int | None, n_classes: int) -> None:
     """StoreError when there is no such verdict, or its label is none of the classes."""
     if verdict not in VERDICTS:
         raise StoreError(f'"{verdict}" is not a verdict.', f"Verdicts: {', '.join(VERDICTS)}.")
-    if verdict != "relabel" and label is not None:
+    if verdict not in ("relabel", "both") and label is not None:
         raise StoreError(f"Verdict {verdict} takes no label, found {label}.")
-    if verdict == "relabel" and label not in range(n_classes):
-        raise StoreError(f"Relabel needs a label from 0 to {n_classes - 1}, found {label}.")
+    is_needed = verdict == "relabel" or label is not None
+    if is_needed and label not in range(n_classes):
+        name = verdict.capitalize()
+        raise StoreError(f"{name} needs a label from 0 to {n_classes - 1}, found {label}.")
 
 
 def check_name(what: str, name: str, *, longest: int = LONGEST_NAME) -> None:
@@ -81,6 +89,7 @@ def check_name(what: str, name: str, *, longest: int = LONGEST_NAME) -> None:
 def _row(event: Decision | Note) -> dict[str, Any]:
     row = asdict(event)
     row["grp"] = row.pop("group")
+    row["run_id"] = row.pop("run", None)
     return row
 
 

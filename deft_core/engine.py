@@ -31,7 +31,7 @@ def find_device(name: str) -> torch.device:
     }
     if name == "auto":
         name = next(kind for kind in is_there if is_there[kind])
-    if not is_there[name]:
+    if not is_there.get(name):
         raise ConfigError(
             f'The device "{name}" is not available on this machine.',
             'Choose "auto" or "cpu", or install a driver and a torch build that see the device.',

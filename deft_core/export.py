@@ -1,4 +1,5 @@
-"""Writes what was decided: a table of every sample, or copies of the curated set in class folders.
+"""Writes what was decided: a table of every sample, as CSV or JSON lines, or copies of the curated
+set in class folders.
 
 The images of the data set are only ever read. What is written appears under its name when it is
 whole.
@@ -8,11 +9,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 import pyarrow as pa
 
@@ -23,14 +25,16 @@ from deft_core.run_folder import writing_whole, writing_whole_folder
 from deft_core.selection import NO_LABEL
 from deft_core.store import Dataset, Store
 
-CSV_COLUMNS = (
+COLUMNS = (
     "file_name",
     "split",
     "given_label",
     "reviewed_label",
     "verdict",
+    "is_disputed",
     "other_label",
     "p_clean",
+    "scored_label",
     "suggested_label",
     "is_clean",
     "final_label",
@@ -97,9 +101,32 @@ def write_csv(
     """A row for each sample, decided or not, with labels by name and the decision's provenance.
 
     `final_label` is the reviewed label, or the given one of an undecided sample; it is empty for
-    both, exclude and unsure. For both, `other_label` is right beside the given one, the label that
-    was suggested when it was decided. `in_curated_set` says whether phase 2 trains on it.
+    both, exclude and unsure. For both, `other_label` is right beside the given one.
+    `is_disputed` means that two reviewers disagree; nobody said that verdict, "unsure". `p_clean`
+    and `is_clean` are about `scored_label`, with which the run knew the sample; several reviewers'
+    notes begin with their names. `in_curated_set` says whether phase 2 trains on it.
     """
+    return _write_table(store, _as_csv, to=to, is_forced=is_forced, on_progress=on_progress)
+
+
+def write_jsonl(
+    store: Store, *, to: Path, is_forced: bool = False, on_progress: OnProgress | None = None
+) -> Exported:
+    """The same as a JSON object a line: numbers and truth values as such, null for what is empty.
+
+    Hugging Face's datasets read it, and the CSV, as `metadata.jsonl` beside the images.
+    """
+    return _write_table(store, _as_jsonl, to=to, is_forced=is_forced, on_progress=on_progress)
+
+
+def _write_table(
+    store: Store,
+    write: Callable[[TextIO, Iterable[dict[str, Any]]], None],
+    *,
+    to: Path,
+    is_forced: bool,
+    on_progress: OnProgress | None,
+) -> Exported:
     dataset = _dataset(store)
     _refuse_inside_source(to, dataset=dataset)
     if to.is_dir():
@@ -107,18 +134,31 @@ def write_csv(
     if to.exists() and not is_forced:
         raise ExportError(f"{to} exists.", "Choose another name, or force the export.")
     rows = _rows(store)
+
+    def named() -> Iterator[dict[str, Any]]:
+        for number, row in enumerate(rows, start=1):
+            yield _named(row, class_names=dataset.class_names)
+            if on_progress:
+                on_progress(number, len(rows))
+
     to.parent.mkdir(parents=True, exist_ok=True)
     with (
         writing_whole(to) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as file,
     ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(CSV_COLUMNS)
-        for number, row in enumerate(rows, start=1):
-            writer.writerow(_csv_row(row, class_names=dataset.class_names).values())
-            if on_progress:
-                on_progress(number, len(rows))
+        write(file, named())
     return _exported(to, rows=rows)
+
+
+def _as_csv(file: TextIO, rows: Iterable[dict[str, Any]]) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(map(_text, row.values()) for row in rows)
+
+
+def _as_jsonl(file: TextIO, rows: Iterable[dict[str, Any]]) -> None:
+    for row in rows:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def write_folders(
@@ -149,7 +189,11 @@ def write_folders(
     return _exported(to, rows=rows)
 
 
-FORMATS: Mapping[str, Exporter] = {"csv": write_csv, "folders": write_folders}
+FORMATS: Mapping[str, Exporter] = {
+    "csv": write_csv,
+    "jsonl": write_jsonl,
+    "folders": write_folders,
+}
 
 
 def folder_name(class_name: str) -> str:
@@ -208,12 +252,17 @@ def _is_trusted(row: dict[str, Any]) -> bool:
     return row["split"] != "train" and row["final_label"] is not None
 
 
-def _csv_row(row: dict[str, Any], *, class_names: tuple[str, ...]) -> dict[str, str]:
-    values = {name: row[name] for name in CSV_COLUMNS}
-    return {
-        name: _text(class_names[value] if name.endswith("_label") and value is not None else value)
-        for name, value in values.items()
-    }
+def _named(row: dict[str, Any], *, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """The columns of a row with labels by name and times as ISO 8601, in UTC."""
+    values = {name: row[name] for name in COLUMNS}
+    for name, value in values.items():
+        if name.endswith("_label") and value is not None:
+            values[name] = class_names[value]
+        elif isinstance(value, datetime):
+            values[name] = value.replace(tzinfo=UTC).isoformat()
+        elif isinstance(value, float):
+            values[name] = float(f"{value:.6g}")
+    return values
 
 
 def _text(value: Any) -> str:
@@ -221,11 +270,7 @@ def _text(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, datetime):
-        return value.replace(tzinfo=UTC).isoformat()
-    return str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _exported(to: Path, *, rows: list[dict[str, Any]]) -> Exported:

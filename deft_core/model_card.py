@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from deft_core import card_code
 from deft_core.terminal import TRAINED_ON
 
 MOST_CLASSES = 200
@@ -23,6 +24,8 @@ FILES: Mapping[str, str] = {
     "open_clip_model.safetensors": "the CLIP with the fine-tuned image tower",
     "open_clip_config.json": "its architecture, as open_clip reads it",
     "head.safetensors": "what tells the classes apart behind the image tower",
+    "detector.json": "the names of the classes, the image size and all settings",
+    "contexts.safetensors": "the learned vectors of the positive and the negative prompts",
     "added.safetensors": "what was put into the image tower, see above",
     "adapter": "what peft has trained, alone, in peft's own format; the weights have it already",
     "model.onnx": "the classifier from pixels to probabilities",
@@ -37,20 +40,22 @@ def model_card(
     file_names: Iterable[str],
     differences: Mapping[str, float],
 ) -> str:
-    """The card of the model that `about`, the content of its classifier.json, describes.
+    """The card of the model that `about`, the content of its classifier.json or detector.json,
+    describes.
 
     `task` is the config of its run, `report` what the run has reported, `file_names` are the files
     beside the card, `differences` tells how much the logits differed when each library had read
     them.
     """
     names = [name for name in FILES if name in set(file_names)]
+    is_detector = about["role"] == "detector"
     sections = {
-        "Use": _use(about, has_onnx="model.onnx" in names),
-        "Figures": _figures(report),
+        "Use": _use(about, file_names=names),
+        "Figures": _flagged(report) if is_detector else _figures(report),
         "Training": _training(about, report=report),
-        "Labels": _labels(task.get("labels")),
+        "Labels": "" if is_detector else _labels(task.get("labels")),
         "Classes": _classes(about),
-        "Limits": _LIMITS,
+        "Limits": (_LIMITS_OF_DETECTOR if is_detector else _LIMITS) + _missing_tower(about),
         "Files": _files(names, differences=differences),
     }
     parts = [_front_matter(about, report=report), f"# {_title(about)}", _summary(about)]
@@ -82,8 +87,7 @@ def _front_matter(about: Mapping[str, Any], *, report: Mapping[str, Any]) -> str
     values: dict[str, Any] = {
         "library_name": library,
         "pipeline_tag": "image-classification",
-        "tags": ["image-classification", library, "denoising-fine-tuning"],
-        "metrics": ["accuracy", "f1"],
+        "tags": ["image-classification", about["role"], library, "denoising-fine-tuning"],
     }
     test = _test(report)
     if test:
@@ -96,6 +100,7 @@ def _front_matter(about: Mapping[str, Any], *, report: Mapping[str, Any]) -> str
             ],
         }
         model = f"{about['backbone']} on {about['data_set']}"
+        values["metrics"] = ["accuracy", "f1"]
         values["model-index"] = [{"name": model, "results": [result]}]
     lines = [
         f"{name}: {_printable(json.dumps(value, ensure_ascii=False))}"
@@ -106,153 +111,57 @@ def _front_matter(about: Mapping[str, Any], *, report: Mapping[str, Any]) -> str
 
 def _summary(about: Mapping[str, Any]) -> str:
     settings = about["settings"]
+    n_classes, data_set = f"{len(about['class_names']):,} classes", literal(about["data_set"])
+    began = f"{literal(about['backbone'])} with {literal(about['weights'])} weights"
+    if about["role"] == "detector":
+        what = (
+            f"A detector of wrong labels among {n_classes}: {began}, which learned a positive and "
+            f"a negative prompt for each class from the labels of {data_set} (Denoising "
+            "Fine-Tuning, Wei et al., NeurIPS 2024). A label is believed while the picture is "
+            "nearer to its positive than to its negative prompt. What learned in the image "
+            f"encoder: {settings['image_side']}."
+        )
+    else:
+        what = (
+            f"An image classifier for {n_classes}: {began}, fine-tuned on the curated labels of "
+            f"{data_set} (Denoising Fine-Tuning, Wei et al., NeurIPS 2024). What learned in the "
+            f"image encoder: {settings['image_side']}. The head: {settings['head']}."
+        )
     return (
-        f"An image classifier for {len(about['class_names']):,} classes: "
-        f"{literal(about['backbone'])} with {literal(about['weights'])} weights, fine-tuned on the "
-        f"curated labels of {literal(about['data_set'])} (Denoising Fine-Tuning, Wei et al., "
-        f"NeurIPS 2024). What learned in the image encoder: {settings['image_side']}. The head: "
-        f"{settings['head']}.\n\n"
-        "No licence is given here. Before you pass the model on, choose one that the images and "
-        "the weights it began with allow, and write it between the rules at the top as `license:`."
+        f"{what}\n\nNo licence is given here. Before you pass the model on, choose one that the "
+        "images and the weights it began with allow, and write it between the rules at the top as "
+        "`license:`."
     )
 
 
 # --- how to use it
 
 
-def _use(about: Mapping[str, Any], *, has_onnx: bool) -> str:
+def _use(about: Mapping[str, Any], *, file_names: Sequence[str]) -> str:
     size = about["image_size"]
-    texts = [
-        f"Pictures are {size} by {size} pixels. {about['picture']}",
-        "A whole folder, with the program that made it, deft-review:",
-        "```sh\npython -m deft_core predict photos --model . --to predictions.csv\n```",
-    ]
-    name, code = ("timm", _TIMM) if about["library"] == "timm" else ("open_clip", _clip_code(about))
-    texts += [f"With {name} alone, in this folder:", f"```python\n{code}```"]
-    if has_onnx:
+    texts = [f"Pictures are {size} by {size} pixels. {about['picture']}"]
+    if about["role"] == "classifier":
+        texts += [
+            "A whole folder, with the program that made it, deft-review:",
+            "```sh\npython -m deft_core predict photos --model . --to predictions.csv\n```",
+        ]
+    texts += [f"With {about['library']} alone, in this folder:", _python(card_code.alone(about))]
+    if "adapter" in file_names and about["library"] == "open_clip":
+        texts += [
+            "The same with the adapter on the weights that the training began with, by peft:",
+            _python(card_code.with_peft(about)),
+        ]
+    if "model.onnx" in file_names:
         texts += [
             "With onnxruntime, without torch. The input are the pixels themselves, `uint8` from 0 "
             "to 255, as (batch, height, width, 3); the model scales them.",
-            f"```python\n{_ONNX}```",
+            _python(card_code.ONNX),
         ]
     return "\n\n".join(texts)
 
 
-_SHOWN = """\
-for i in probabilities.argsort(descending=True)[:5].tolist():
-    print(f"{probabilities[i]:.4f} {names[i]}")
-"""
-
-_TIMM = f"""\
-import timm
-import torch
-from PIL import Image
-from timm.data import create_transform, resolve_model_data_config
-
-model = timm.create_model("local-dir:.", pretrained=True).eval()
-transform = create_transform(**resolve_model_data_config(model))
-names = model.pretrained_cfg["label_names"]
-
-image = transform(Image.open("photo.jpg").convert("RGB"))[None]
-with torch.no_grad():
-    probabilities = model(image).softmax(dim=1)[0]
-{_SHOWN}"""
-
-
-def _clip_code(about: Mapping[str, Any]) -> str:
-    settings = about["settings"]
-    head = _TEXT_HEAD if settings["head"] == "text" else _LINEAR_HEAD
-    return _OPEN_CLIP + _ADDED.get(settings["image_side"], "") + _IMAGE + head + _SHOWN
-
-
-_OPEN_CLIP = """\
-import json
-
-import open_clip
-import torch
-from PIL import Image
-from safetensors.torch import load_file
-
-clip, transform = open_clip.create_model_from_pretrained("local-dir:.")
-head = load_file("head.safetensors")
-names = json.load(open("classifier.json", encoding="utf-8"))["class_names"]
-blocks = list(clip.eval().visual.transformer.resblocks)
-"""
-
-_PUT_PROMPTS_IN = """
-
-def put_in(tokens):
-    def append(block, args, kwargs):
-        kept = args[0][:, : len(clip.visual.positional_embedding)]
-        return (torch.cat([kept, tokens.expand(len(kept), -1, -1)], dim=1), *args[1:]), kwargs
-
-    return append
-
-
-# Visual prompts stand behind the patch tokens; each of these blocks gets its own in their place.
-prompts = load_file("added.safetensors")["tokens"]
-for block, tokens in zip(BLOCKS, prompts):
-    block.register_forward_pre_hook(put_in(tokens), with_kwargs=True)
-"""
-
-_PUT_ADAPTERS_IN = """
-added = load_file("added.safetensors")
-
-
-def adapter(i):
-    one = {name.removeprefix(f"{i}."): w for name, w in added.items() if name.startswith(f"{i}.")}
-
-    def add(mlp, args, output):
-        width = output.shape[-1:]
-        x = F.layer_norm(output, width, one["norm.weight"], one["norm.bias"])
-        x = F.linear(x, one["down.weight"], one["down.bias"]).relu()
-        return output + F.linear(x, one["up.weight"], one["up.bias"])
-
-    return add
-
-
-for i, block in enumerate(blocks):
-    block.mlp.register_forward_hook(adapter(i))
-"""
-
-_ADDED = {
-    "vpt-deep": _PUT_PROMPTS_IN.replace("BLOCKS", "blocks[-len(prompts) :]"),
-    "vpt-shallow": _PUT_PROMPTS_IN.replace("BLOCKS", "blocks[:1]"),
-    "adapters": _PUT_ADAPTERS_IN.replace("F.", "torch.nn.functional."),
-}
-
-_IMAGE = """
-image = transform(Image.open("photo.jpg"))[None]
-with torch.no_grad():
-"""
-
-_LINEAR_HEAD = """\
-    clip.visual.proj = None  # The head reads the features before CLIP's projection.
-    logits = clip.visual(image) @ head["weight"].T + head["bias"]
-probabilities = logits.softmax(dim=1)[0]
-"""
-
-_TEXT_HEAD = """\
-    logits = clip.encode_image(image, normalize=True) @ head["weight"].T
-probabilities = logits.softmax(dim=1)[0]
-"""
-
-_ONNX = """\
-import json
-
-import numpy as np
-import onnxruntime
-from PIL import Image, ImageOps
-
-about = json.load(open("classifier.json", encoding="utf-8"))
-session = onnxruntime.InferenceSession("model.onnx")
-
-picture = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
-picture = ImageOps.fit(picture, (about["image_size"],) * 2, Image.Resampling.BICUBIC)
-logits, probabilities = session.run(None, {"images": np.asarray(picture)[None]})
-for i in np.argsort(-probabilities[0])[:5]:
-    print(f"{probabilities[0, i]:.4f} {about['class_names'][i]}")
-"""
+def _python(code: str) -> str:
+    return f"```python\n{code}```"
 
 
 # --- how it was made
@@ -281,16 +190,28 @@ def _figures(report: Mapping[str, Any]) -> str:
     )
 
 
+def _flagged(report: Mapping[str, Any]) -> str:
+    n_flagged, n = report["n_flagged"], report["n_scored"]
+    return (
+        f"It flags {n_flagged:,} of the {n:,} training images ({n_flagged / max(n, 1):.1%}). How "
+        "many of them are wrong is not known from that: on published data, half and more of what "
+        "good detectors flag is right."
+    )
+
+
 def _test(report: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What the test images said of this model; None without any."""
-    test: Mapping[str, Any] | None = report["evaluation"][-1]["test"]
+    """What the test images said of this model; None without any, as of a detector."""
+    evaluation = report.get("evaluation")
+    test: Mapping[str, Any] | None = evaluation[-1]["test"] if evaluation else None
     return test
 
 
 def _training(about: Mapping[str, Any], *, report: Mapping[str, Any]) -> str:
+    is_detector = about["role"] == "detector"
+    n_images = report["n_scored"] if is_detector else report["evaluation"][-1]["n_train"]
     facts = [
         ("data set", literal(about["data_set"])),
-        ("images trained on", f"{report['evaluation'][-1]['n_train']:,}"),
+        ("images scored" if is_detector else "images trained on", f"{n_images:,}"),
         ("run", f"{about['run']}, {about['created_at'][:10]}"),
         ("on", report["device"]),
         *((name.replace("_", " "), _shown(value)) for name, value in about["settings"].items()),
@@ -339,6 +260,24 @@ _LIMITS = """\
 - Labels that nobody has reviewed may be wrong, and a class with few images is known less well.
 - A probability is the model's own; how far it is from how often the model is right is the
   calibration error above."""
+
+
+_LIMITS_OF_DETECTOR = """\
+- It learned from labels of which some are wrong, and judges those labels: on other pictures it
+  knows only what these taught it.
+- The probability that a label is right is the model's own; it orders labels, and is no measure of
+  how many are wrong.
+- A class with few images, or one whose name says little about its pictures, is judged less well.
+- Only the largest centred square of a picture is seen."""
+
+
+def _missing_tower(about: Mapping[str, Any]) -> str:
+    if about.get("has_text_tower", True):
+        return ""
+    return (
+        "\n- The weights that the training began with were gone when this was written, so there is "
+        "no text tower: `encode_text` gives zeros. What is told of pictures needs none."
+    )
 
 
 def _files(names: Sequence[str], *, differences: Mapping[str, float]) -> str:

@@ -11,6 +11,7 @@ selected. A sample that was decided but has no label is scored, not trained on; 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from deft_core import checkpoint, clip, evidence, losses, selection
+from deft_core.agreement import cohens_kappa
 from deft_core.config import Phase1Config
 from deft_core.detector import Detector, DualLogits, PromptsAlone
 from deft_core.engine import Engine
@@ -93,6 +95,7 @@ def run(folder: RunFolder) -> Iterator[Progress]:
         {
             "n_scored": int(is_train.sum()),
             "n_flagged": int((is_flagged & is_train).sum()),
+            "kappa": _kappa(table, standing, rows),
             "unreadable": [
                 {"file_name": name, "problem": problem} for name, problem in sorted(unreadable)
             ],
@@ -367,6 +370,17 @@ def _neighbours(
         labels=standing.labels.cpu().numpy()[rows],
         predicted=scores["predicted_label"].to_numpy(),
     )
+
+
+def _kappa(
+    scores: pa.Table, standing: Standing, rows: Int[np.ndarray, " n_scored"]
+) -> float | None:
+    """How far the predicted labels of what was trained on agree with those it was trained with."""
+    labels = standing.labels.cpu().numpy()[rows]
+    is_trained = np.isin(rows, standing.trained_rows)
+    predicted = scores["predicted_label"].to_numpy()
+    pairs = zip(labels[is_trained].tolist(), predicted[is_trained].tolist(), strict=True)
+    return cohens_kappa(Counter(pairs))
 
 
 def _rows(scores: pa.Table, samples: pa.Table) -> Int[np.ndarray, " n_scored"]:

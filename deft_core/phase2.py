@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from deft_core import checkpoint, clip
 from deft_core.classifier import Classifier, build_classifier
-from deft_core.config import Phase2Config
+from deft_core.config import TIMM_PREFIX, Phase2Config
 from deft_core.engine import Engine
 from deft_core.errors import RunError
 from deft_core.evaluation import evaluate
@@ -78,7 +78,6 @@ def run(folder: RunFolder) -> Iterator[Progress]:
                 {"file_name": name, "problem": problem} for name, problem in unreadable.items()
             ],
             "model": settings.model,
-            "is_quick": clip.has_quick_gelu(classifier.tower),
             "device": str(adaptation.engine.device),
             "precision": adaptation.engine.precision,
             "seconds": time.monotonic() - started,
@@ -197,6 +196,9 @@ class Adaptation:
         settings, engine, meter = self._settings, self.engine, self._meter
         torch.manual_seed(settings.seed)
         classifier = build_classifier(settings, self._prompts).to(engine.device)
+        if engine.is_first and not settings.model.startswith(TIMM_PREFIX):
+            with self._folder.writing(clip.CONFIG) as path:
+                clip.save_config(path, classifier.tower, classifier.normalise, model=settings.model)
         if self._loader is None:
             self._loader = yield from self._open(classifier.eval())
         module = engine.prepare(self._judged_part(classifier))

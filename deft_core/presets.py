@@ -22,6 +22,9 @@ DEMO_PHASE1: Mapping[str, Any] = {
     "learning_rate": 0.3,
     "warmup_epochs": 4,
     "n_complementary": 8,
+    # At this rate a single step can be so long that the contexts leave the words behind, or the
+    # visual prompts the pictures, and never come back.
+    "gradient_limit": 1.0,
 }
 
 PHASE1: Presets = {
@@ -31,9 +34,7 @@ PHASE1: Presets = {
     "paper-real-noise": {"recipe": "real-noise", "warmup_epochs": 5},
     "fast": {"image_side": "none"},
     "demo": DEMO_PHASE1,
-    # With nothing to learn on the image side, a single step of the contexts can be so long that
-    # they leave the words behind and never come back.
-    "demo-fast": {**DEMO_PHASE1, "image_side": "none", "gradient_limit": 1.0},
+    "demo-fast": {**DEMO_PHASE1, "image_side": "none"},
 }
 
 PHASE2: Presets = {

@@ -186,11 +186,13 @@ class Review:
         verdict: str,
         label: int | None = None,
         n_expected: int,
+        run: str | None = None,
         reviewer: str | None = None,
     ) -> int:
         """How many samples were decided in one step, the group `uid`: all that match.
 
-        CountChangedError, and nothing happens, when these are not `n_expected`.
+        CountChangedError, and nothing happens, when these are not `n_expected`; StoreError when
+        `run`, which scored what the reviewer saw, is not the current one.
         """
         self._check_order(wanted)
         check_name("uid", uid, longest=LONGEST_UID_OF_MANY)
@@ -202,6 +204,7 @@ class Review:
             verdict=verdict,
             label=label,
             n_expected=n_expected,
+            run_id=run,
             reviewer=name,
             decided_at=self._clock(),
         )
@@ -333,9 +336,9 @@ class Review:
 
     def _check_verdict_of_many(self, verdict: str, *, wanted: Filter, label: int | None) -> None:
         """StoreError when the verdict does not fit what is wanted, or its label does not."""
-        if verdict not in (SUGGESTED, STANDING):
+        if verdict not in (SUGGESTED, STANDING, "both"):
             check_verdict(verdict, label=label, n_classes=self._n_classes())
-        elif verdict == SUGGESTED and not (wanted.has_suggestion and label is None):
+        elif verdict != STANDING and not (wanted.has_suggestion and label is None):
             raise StoreError(
                 "Only samples with a suggestion can take it, and it is the label.",
                 "Filter for samples with a suggestion first, and give no label.",

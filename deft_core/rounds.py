@@ -30,6 +30,12 @@ def _decided(row: Mapping[str, Any], *, class_names: Sequence[str], reviewer: st
     """That it was decided in an earlier round, and whether the new models disagree."""
     if row["decided_round"] is None:
         return ""
+    if row["is_disputed"]:
+        names = sorted(
+            (row["reviewer"], row["other_reviewer"]), key=lambda one: (one != reviewer, one)
+        )
+        who = " and ".join("You" if one == reviewer else one for one in names)
+        return f"{who} disagreed in round {row['decided_round']}."
     is_mine = row["reviewer"] == reviewer
     who, verdict = "You" if is_mine else row["reviewer"], VERDICTS_IN_WORDS[row["verdict"]]
     if not is_mine:
@@ -48,6 +54,9 @@ def _decided(row: Mapping[str, Any], *, class_names: Sequence[str], reviewer: st
 def _detected(row: Mapping[str, Any], *, class_names: Sequence[str]) -> list[str]:
     """What phase 1 sees in another way than in the last round."""
     last = row["previous_round"]
+    if row["verdict"] is None and row["scored_label"] != row["given_label"]:
+        name = class_names[row["scored_label"]]
+        return [f"Scored as {name}, by a decision that was taken back since."]
     if last is None:
         return []
     if row["was_clean"] is None:

@@ -22,15 +22,17 @@ class QueuedSample:
     `top_labels` are the most similar classes beside the given label, or beside the reviewed one
     where that asks for a second look, each with both similarities.
 
-    The clean probability and the similarities are those of `scored_label`, with which the run knew
+    The clean probability and the similarities are those of `scored_label`, with which `run` knew
     the sample. `changes` says in sentences what is new since the last round. While he is to decide
     it blind, the verdict, its label and reviewer and the note are None; so is all that the run
-    says when it has learnt from the first decision, which it would betray.
+    says when it has learnt from the first decision, which it would betray. `seen` is the place in
+    the log of the decision that is shown, which a new one names as what its reviewer knew.
     """
 
     sample_id: int
     file_name: str
     version: str
+    run: str
     split: str
     given_label: int
     scored_label: int
@@ -46,6 +48,7 @@ class QueuedSample:
     verdict: str | None
     reviewed_label: int | None
     reviewer: str | None
+    seen: int | None
     note: str | None
     is_disputed: bool
     is_double: bool

@@ -16,6 +16,19 @@ TRAINED_ON = {
     "curated": "curated set",
 }
 """The words for what a phase 2 was trained on."""
+LEAST_KAPPA = 0.1
+GONE_ASTRAY = (
+    "Phase 1 has gone astray: the classes that it sees agree with the labels hardly more often "
+    "than by chance, so its scores mean nothing. Start it again with a gradient limit of 1, or "
+    "with a lower learning rate."
+)
+EXPORT_STAGES = (
+    "loading the model",
+    "writing the model",
+    "reading it again",
+    "translating to ONNX",
+)
+"""What export-model says on its way; the last one only if ONNX is asked for."""
 ERASE_LINE = "\r\x1b[2K"
 
 
@@ -103,8 +116,20 @@ def summary(kind: str, report: dict[str, Any]) -> str:
     return _SUMMARIES[kind](report) + (left_out if n_unreadable else "")
 
 
+def phase1_warning(report: dict[str, Any]) -> str:
+    """That a phase 1 has gone astray, if it has.
+
+    >>> phase1_warning({"kappa": 0.7})
+    ''
+    """
+    kappa = report.get("kappa")
+    return GONE_ASTRAY if kappa is not None and kappa < LEAST_KAPPA else ""
+
+
 def _phase1_summary(report: dict[str, Any]) -> str:
-    return f"{report['n_scored']:,} images scored, {report['n_flagged']:,} of them flagged."
+    counts = f"{report['n_scored']:,} images scored, {report['n_flagged']:,} of them flagged."
+    warning = phase1_warning(report)
+    return f"{counts} {warning}" if warning else counts
 
 
 def _phase2_summary(report: dict[str, Any]) -> str:

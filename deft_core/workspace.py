@@ -37,6 +37,7 @@ from deft_core.run_folder import writing_whole
 from deft_core.run_view import claimed_state
 from deft_core.runs import PROGRAM, Runs, run_folders
 from deft_core.store import BACKUPS, Dataset, Store, utc_now
+from deft_core.terminal import EXPORT_STAGES
 
 STORE = "store.duckdb"
 SERVER = "server.json"
@@ -44,6 +45,7 @@ EXPORTS = "exports"
 ANSWER_SECONDS = 600
 
 OnProgress = Callable[[int, int], None]
+OnStage = Callable[[str, int, int], None]
 
 
 class Workspace:
@@ -159,33 +161,52 @@ class Workspace:
         is_forced: bool = False,
         on_progress: OnProgress | None = None,
     ) -> Exported:
-        """What was written at `to` as "csv" or "folders"; only a forced csv replaces a file."""
+        """What was written at `to` in one of `export.FORMATS`; only a forced table replaces one."""
         refuse_inside(self.path, to)
         return export(
             self.store, format=format, to=to, is_forced=is_forced, on_progress=on_progress
         )
 
-    def export_model(self, *, to: Path, has_onnx: bool = False) -> dict[str, Any]:
-        """What the command export-model tells of the newest phase 2's classifier, written to `to`.
+    def export_model(
+        self,
+        *,
+        to: Path,
+        kind: str = "phase2",
+        has_onnx: bool = False,
+        on_stage: OnStage = lambda *_: None,
+    ) -> dict[str, Any]:
+        """What the command export-model tells of the model of the newest run of this kind, written
+        to `to`.
 
-        It works in a process of its own, for this one never imports torch.
+        It works in a process of its own, for this one never imports torch. `on_stage` gets the name
+        of each of its stages, how many went before and how many there are.
         """
-        run = find_model(self.path)
+        run = find_model(self.path, kind=kind)
         options = ["--workspace", self.path, "--run", run, "--to", to.resolve(), "--json"]
-        done = subprocess.run(
+        stages = EXPORT_STAGES if has_onnx else EXPORT_STAGES[:-1]
+        said = []
+        with subprocess.Popen(
             [*PROGRAM, "export-model", *map(str, options), *(["--onnx"] if has_onnx else [])],
             cwd=Path(__file__).resolve().parent.parent,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
-        )
-        if done.returncode == EXIT_ERROR:
-            (told,) = re.findall(r"^Error: (.*)", done.stderr.strip(), flags=re.M | re.S)
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            for line in process.stderr:
+                said.append(line)
+                if line.strip() in stages:
+                    on_stage(line.strip(), stages.index(line.strip()), len(stages))
+            printed = process.stdout.read()
+        errors = "".join(said)
+        if process.returncode == EXIT_ERROR:
+            (told,) = re.findall(r"^Error: (.*)", errors.strip(), flags=re.M | re.S)
             message, _, hint = told.partition("\nHint: ")
             raise ExportError(message, hint)
-        if done.returncode != 0:
-            raise RuntimeError(done.stderr)
-        exported: dict[str, Any] = json.loads(done.stdout)
+        if process.returncode != 0:
+            raise RuntimeError(errors)
+        exported: dict[str, Any] = json.loads(printed)
         return exported
 
 
@@ -242,10 +263,10 @@ def refuse_inside(path: Path, to: Path) -> None:
         )
 
 
-def find_model(path: Path, name: str = "") -> Path:
-    """The folder `name`, or that of the phase 2 with this id in the workspace at `path`; without a
-    name that of the newest one that is done. The store stays closed, so an application that has it
-    open is not in the way. RunError when there is none."""
+def find_model(path: Path, name: str = "", *, kind: str = "phase2") -> Path:
+    """The folder `name`, or that of the run with this id in the workspace at `path`; without a name
+    that of the newest one of this kind that is done. The store stays closed, so an application that
+    has it open is not in the way. RunError when there is none."""
     runs = path / "runs"
     if name:
         known = [place for place in (Path(name), runs / name) if place.is_dir()]
@@ -255,10 +276,11 @@ def find_model(path: Path, name: str = "") -> Path:
     done = [
         folder.path
         for folder in run_folders(runs)
-        if folder.run_id.startswith("phase2") and claimed_state(folder) == "done"
+        if folder.run_id.startswith(kind) and claimed_state(folder) == "done"
     ]
     if not done:
-        raise RunError(f"{path} has no phase 2 that is done.", "Run phase 2 first.")
+        phase = kind.replace("phase", "phase ")
+        raise RunError(f"{path} has no {phase} that is done.", f"Run {phase} first.")
     return done[-1]
 
 

@@ -145,6 +145,7 @@ def desk_routes(workspace: Workspace) -> APIRouter:
                 verdict=asked.verdict,
                 label=asked.label,
                 n_expected=asked.n,
+                run=asked.run,
                 reviewer=reviewer,
             )
         except CountChangedError as error:

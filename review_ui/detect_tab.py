@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from deft_core.run_view import RunView
 from deft_core.selection import CLEAN_THRESHOLD
 from deft_core.store import ImportedRun
+from deft_core.terminal import phase1_warning
 from deft_core.workspace import Workspace
 from review_ui import plots
 from review_ui.run_panel import RunPanel
@@ -107,7 +108,9 @@ class DetectTab:
                     (f"{progress.n_decided:,}", "of them decided"),
                 ]
             ),
-            shown("" if tells_apart(p_clean) else HARDLY_LEARNED),
+            shown(
+                phase1_warning(source.report) or ("" if tells_apart(p_clean) else HARDLY_LEARNED)
+            ),
             plots.clean_probability_histogram(p_clean),
             gr.Button(f"Review {counted(n_left, 'suspect')}" if n_left else "Open the review"),
             gr.Dataframe(

@@ -112,13 +112,16 @@ class Item(Message):
 
 
 class Decide(Item):
-    """One verdict as the desk sends it."""
+    """One verdict as the desk sends it; `run` scored what it was about, `seen` is the decision
+    that was shown."""
 
     type: Literal["decide"]
     group: Name
     sample_id: Number
     verdict: Name
     label: Number | None = None
+    run: Name | None = None
+    seen: Annotated[int, Field(ge=0, lt=2**53)] | None = None
 
 
 class NoteMessage(Item):
@@ -155,7 +158,8 @@ class Batch(Message):
 
 
 class Apply(Message):
-    """One verdict for all that match a filter, which the reviewer was told are `n`."""
+    """One verdict for all that match a filter, which the reviewer was told are `n`; `run` scored
+    what he saw."""
 
     store: Name
     uid: Annotated[str, Field(min_length=1, max_length=LONGEST_UID_OF_MANY)]
@@ -163,6 +167,7 @@ class Apply(Message):
     verdict: Name
     label: Number | None = None
     n: Number
+    run: Name | None = None
 
 
 class Release(Message):

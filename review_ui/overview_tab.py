@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,18 +9,16 @@ from typing import Any
 import gradio as gr
 import pyarrow.compute as pc
 
-from deft_core.errors import DataError, DeftError
 from deft_core.store import Dataset
 from deft_core.workspace import Workspace
+from review_ui.background import Background
 from review_ui.widgets import (
-    BUG,
     LOOKED_AT,
     PRESSED,
     counted,
     figure_row,
     figures,
     literal,
-    log,
     notice,
     problem,
     progress_bar,
@@ -34,48 +31,12 @@ SPLITS = ("train", "validation", "test")
 SAME_PROMPT = "Phase 1 cannot tell them apart: give them names that say what differs."
 
 
-class Ingestion:
-    """Reads a data set in a thread, so that a reload of the page finds it still at work."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
-        self._thread: threading.Thread | None = None
-        self.n_done = 0
-        self.n_total = 0
-        self.error = ""
-
-    @property
-    def is_busy(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
-
-    def start(self, source: Path) -> None:
-        """Begins; `is_busy` ends when the samples are in the store or `error` says why not."""
-        if self.is_busy:
-            raise DataError("A data set is being read already.")
-        self.n_done = self.n_total = 0
-        self.error = ""
-        self._thread = threading.Thread(target=self._work, args=[source], daemon=True)
-        self._thread.start()
-
-    def _work(self, source: Path) -> None:
-        try:
-            self._workspace.ingest(source, on_progress=self._note)
-        except DeftError as error:
-            self.error = problem(error.message, hint=error.hint)
-        except Exception:
-            log.exception("reading %s failed", source)
-            self.error = problem(BUG)
-
-    def _note(self, n_done: int, n_total: int) -> None:
-        self.n_done, self.n_total = n_done, n_total
-
-
 class OverviewTab:
     """Empty: a field for the source. Busy: images read so far. Else: counts, what was left out."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._ingestion = Ingestion(workspace)
+        self._ingestion = Background()
 
     def layout(self) -> None:
         with gr.Tab("Overview", id="overview", elem_id="overview-tab") as self.tab:
@@ -160,7 +121,7 @@ class OverviewTab:
             gr.Column(visible=dataset is None),
             gr.Button(interactive=not is_busy),
             self._reading_text() if is_busy else "",
-            gr.HTML(value=self._percent(), visible=is_busy),
+            gr.HTML(value=self._ingestion.percent, visible=is_busy),
             shown(self._ingestion.error),
             *contents,
             gr.Timer(active=is_busy),
@@ -168,22 +129,22 @@ class OverviewTab:
 
     def _start(self, source: str) -> list[Any]:
         if source.strip():
-            self._ingestion.start(Path(source.strip()).expanduser())
+            self._ingestion.start(lambda: self._read(Path(source.strip()).expanduser()))
         else:
-            self._ingestion.error = problem(
-                "Which folder or CSV file?", hint="Type its path on this machine."
+            self._ingestion.refuse(
+                problem("Which folder or CSV file?", hint="Type its path on this machine.")
             )
         return self.view()
+
+    def _read(self, source: Path) -> str:
+        report = self._workspace.ingest(source, on_progress=self._ingestion.count)
+        return counted(report.n_samples, "image")
 
     def _reading_text(self) -> str:
         ingestion = self._ingestion
         if not ingestion.n_total:
             return "Looking for images"
         return f"{ingestion.n_done:,} of {counted(ingestion.n_total, 'image')} read"
-
-    def _percent(self) -> float:
-        ingestion = self._ingestion
-        return round(100 * ingestion.n_done / ingestion.n_total, 1) if ingestion.n_total else 0.0
 
     def _contents_view(self, dataset: Dataset) -> list[Any]:
         progress = self._workspace.review.progress()

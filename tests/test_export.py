@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from deft_core.decisions import Decision, Note
 from deft_core.errors import ExportError
-from deft_core.export import CSV_COLUMNS, FORMATS, export, folder_name
+from deft_core.export import COLUMNS, FORMATS, export, folder_name
 from deft_core.ingest import read_source
 from deft_core.review import Review
 from deft_core.store import Store, utc_now
@@ -81,15 +82,17 @@ def test_csv__every_sample_with_its_provenance(store: Store, root: Path, tmp_pat
     exported = export(store, format="csv", to=tmp_path / "out" / "labels.csv")
 
     rows = rows_of(exported.path)
-    assert tuple(rows[0]) == CSV_COLUMNS
+    assert tuple(rows[0]) == COLUMNS
     assert rows[0] == {
         "file_name": f"{NAMES[0]}/0.png",
         "split": "train",
         "given_label": NAMES[0],
         "reviewed_label": NAMES[1],
         "verdict": "relabel",
+        "is_disputed": "false",
         "other_label": "",
         "p_clean": "0.25",
+        "scored_label": NAMES[0],
         "suggested_label": NAMES[1],
         "is_clean": "false",
         "final_label": NAMES[1],
@@ -114,6 +117,35 @@ def test_csv__both_names_the_label_that_was_suggested_then(store: Store, tmp_pat
 
     assert (rows[3]["verdict"], rows[3]["given_label"]) == ("both", NAMES[1])
     assert (rows[3]["suggested_label"], rows[3]["other_label"]) == ("", NAMES[0])
+
+
+def test_csv__scores_say_which_label_they_are_about(store: Store, tmp_path: Path) -> None:
+    add_scores(store, [0.75, 0.125, 0.875, 0.5], run_id="phase1-002", round=2)
+
+    rows = rows_of(export(store, format="csv", to=tmp_path / "labels.csv").path)
+
+    assert (rows[0]["given_label"], rows[0]["scored_label"]) == NAMES
+    assert (rows[0]["p_clean"], rows[0]["is_clean"]) == ("0.75", "true")
+
+
+def test_csv__a_dispute_is_nobodys_verdict_and_every_note_is_there(
+    store: Store, tmp_path: Path
+) -> None:
+    review = Review(store, clock=Clock())
+    review.set_double_share(1)
+    review.decide(
+        [
+            Decision(uid="c", group="c", sample_id=0, verdict="keep"),
+            Note(uid="m", group="m", sample_id=0, note="blue"),
+        ],
+        reviewer="bea",
+    )
+
+    row = rows_of(export(store, format="csv", to=tmp_path / "labels.csv").path)[0]
+
+    assert (row["verdict"], row["is_disputed"], row["reviewer"]) == ("unsure", "true", "")
+    assert row["final_label"] == row["reviewed_label"] == ""
+    assert row["note"] == "ann: red, not blue\nbea: blue"
 
 
 def test_csv__can_be_ingested_again(store: Store, root: Path, tmp_path: Path) -> None:
@@ -165,6 +197,31 @@ def test_csv__only_training_samples_are_in_the_curated_set(tmp_path: Path) -> No
     assert exported.n_curated == 2
     assert (folders.n_samples, folders.n_curated) == (5, 2)
     assert len(files_in(tmp_path / "out")) == 5
+
+
+# --- jsonl
+
+
+def test_jsonl__the_rows_of_the_csv_with_their_types(store: Store, tmp_path: Path) -> None:
+    table = export(store, format="csv", to=tmp_path / "labels.csv").path
+
+    lines = export(store, format="jsonl", to=tmp_path / "labels.jsonl").path
+
+    rows = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
+    assert [tuple(row) for row in rows] == [COLUMNS] * 4
+    first, second = rows[0], rows[1]
+    assert (first["p_clean"], first["is_clean"], first["round"]) == (0.25, False, 1)
+    assert (first["final_label"], first["decided_at"]) == (NAMES[1], "2026-01-02T03:04:06+00:00")
+    assert (second["verdict"], second["reviewed_label"]) == (None, None)
+    words = {None: "", True: "true", False: "false"}
+    as_text = [
+        {
+            name: words[value] if value is None or isinstance(value, bool) else str(value)
+            for name, value in row.items()
+        }
+        for row in rows
+    ]
+    assert as_text == rows_of(table)
 
 
 # --- folders
@@ -284,7 +341,7 @@ def test_export__unknown_format(store: Store, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match='no export format "coco"') as caught:
         export(store, format="coco", to=tmp_path / "out")
 
-    assert caught.value.hint == "Formats: csv, folders."
+    assert caught.value.hint == "Formats: csv, jsonl, folders."
 
 
 def test_export__nothing_ingested(tmp_path: Path) -> None:

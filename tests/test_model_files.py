@@ -1,5 +1,5 @@
-"""A phase 2's classifier as files: read again by timm, open_clip, peft and onnxruntime alone, it
-gives what the trained one gives."""
+"""What a run has trained as files: read again by timm, open_clip, peft and onnxruntime alone, it
+gives what the trained model gives."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import open_clip
-import pyarrow as pa
 import pytest
+import timm
 import torch
 import yaml
 from peft import PeftModel
@@ -25,103 +25,23 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from deft_core import clip, model_files, onnx_file, phase2
-from deft_core.classifier import build_classifier
-from deft_core.config import Phase2Config
+from deft_core import clip, model_files, onnx_file
 from deft_core.errors import ConfigError, ExportError, RunError
-from deft_core.run_folder import RunFolder
-from tests.tiny_clip import write_tiny_clip
-
-CLASS_NAMES = ["red | <b>", "green", "blue"]
-N = 12
-PICTURE = "my pets/00.png"
-LABELS = {
-    "n_train": 9,
-    "by_verdict": {"keep": 1, "relabel": 2, "exclude": 1},
-    "n_changed": 2,
-    "n_undecided_clean": 4,
-    "n_undecided_flagged": 1,
-    "n_reviewers": 2,
-    "n_rounds": 1,
-}
-TEST = {"n": 4, "n_reviewed": 1, "accuracy": 0.75, "macro_f1": 0.7, "ece": 0.125}
-REPORT = {
-    "evaluation": [
-        {"trained_on": "given", "n_train": 9, "test": {**TEST, "accuracy": 0.5}},
-        {"trained_on": "curated", "n_train": 7, "test": TEST},
-    ],
-    "device": "cpu",
-}
+from tests.trained_runs import (
+    CLASS_NAMES,
+    PICTURE,
+    make_run,
+    shaken_detector,
+    shaken_run,
+    trained_run,
+    write_world,
+)
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A secret place with pictures of 32 by 32 pixels in "my pets" and a tiny CLIP in "model"."""
-    secret = tmp_path_factory.mktemp("secret")
-    random = np.random.default_rng(0)
-    (secret / "my pets").mkdir()
-    for i in range(N):
-        pixels = random.integers(0, 90, (32, 32, 3), dtype=np.uint8)
-        pixels[:, :, i % 3] += 150
-        Image.fromarray(pixels).save(secret / "my pets" / f"{i:02d}.png")
-    write_tiny_clip(secret / "model")
-    return secret
-
-
-def make_run(path: Path, world: Path, **settings: Any) -> RunFolder:
-    """A phase 2 that is to be worked through, on the tiny CLIP unless the settings name a model."""
-    small = {"epochs": 1, "batch_size": 6, "device": "cpu", "image_size": 32, "vpt_tokens": 2}
-    model = {"model": f"local-dir:{world / 'model'}", "pretrained": "", "learning_rate": 0.05}
-    chosen = Phase2Config(**{**small, **model, "compares_with": "none", **settings})
-    labels = pa.array([i % 3 for i in range(N)], pa.int32())
-    samples = pa.table(
-        {
-            "sample_id": pa.array(range(N), pa.int32()),
-            "file_name": [f"{i:02d}.png" for i in range(N)],
-            "sha256": [f"{i:064x}" for i in range(N)],
-            "split": ["train"] * 9 + ["test"] * 3,
-            "given_label": labels,
-            "final_label": labels,
-            "curated_label": labels,
-            "is_selected": [True] * N,
-            "is_reviewed": [False] * N,
-        }
-    )
-    config = {
-        "kind": "phase2",
-        "round": 1,
-        "created_at": "2026-01-02T03:04:05+00:00",
-        "root": str(world / "my pets"),
-        "cache": str(path.parent / "cache"),
-        "class_names": CLASS_NAMES,
-        "prompts": ["red", "green", "blue"],
-        "settings": chosen.to_json(),
-        "labels": LABELS,
-    }
-    return RunFolder.create(path, config=config, samples=samples)
-
-
-def trained_run(path: Path, world: Path, **settings: Any) -> RunFolder:
-    """A phase 2 that is done."""
-    folder = make_run(path, world, **settings)
-    list(phase2.run(folder))
-    folder.set_status("done")
-    return folder
-
-
-def shaken_run(path: Path, world: Path, **settings: Any) -> RunFolder:
-    """A phase 2 whose training was a random step of all that learns, which is quick."""
-    folder = make_run(path, world, **settings)
-    torch.manual_seed(0)
-    config = Phase2Config.from_json(folder.config()["settings"])
-    classifier = build_classifier(config, ["red", "green", "blue"])
-    with torch.no_grad():
-        for one in classifier.parameters():
-            one.add_(0.1 * torch.randn_like(one) * one.requires_grad)
-    save_file(classifier.state_dict(), folder.path / "model.safetensors")
-    folder.write_json("report.json", REPORT)
-    folder.set_status("done")
-    return folder
+    """A secret place with pictures and a tiny CLIP."""
+    return write_world(tmp_path_factory.mktemp("secret"))
 
 
 def pixels(n: int = 4) -> Tensor:
@@ -133,10 +53,13 @@ def logits(path: Path) -> Tensor:
     return model_files.load(path).classifier(pixels()).detach()
 
 
-def run_cards(folders: Sequence[Path], picture: Path, *, number: int = 0) -> list[dict[str, float]]:
-    """What the cards' own code prints, run where each card lies, in one new process."""
+def run_cards(
+    folders: Sequence[Path], picture: Path, *, numbers: Sequence[int] = ()
+) -> list[dict[str, float]]:
+    """What the cards' own code prints, run where each card lies, in one new process; the first code
+    of each card, unless `numbers` tell which."""
     program = "import os, sys\n"
-    for folder in folders:
+    for folder, number in zip(folders, numbers or [0] * len(folders), strict=True):
         card = (folder / "README.md").read_text(encoding="utf-8")
         code = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)[number]
         shutil.copy(picture, folder / "photo.jpg")
@@ -158,7 +81,10 @@ def probabilities(path: Path, picture: Path) -> dict[str, float]:
     return dict(sorted(named, key=lambda one: -one[1]))
 
 
-def test_a_run_keeps_the_activation_of_weights_that_are_gone(world: Path, tmp_path: Path) -> None:
+# --- what the training began with is gone
+
+
+def test_a_clip_needs_nothing_that_it_began_with(world: Path, tmp_path: Path) -> None:
     weights = tmp_path / "openai.pt"
     torch.save(open_clip.create_model("ViT-S-32-alt").state_dict(), weights)
     with zipfile.ZipFile(weights, "a") as archive:
@@ -166,11 +92,43 @@ def test_a_run_keeps_the_activation_of_weights_that_are_gone(world: Path, tmp_pa
     run = trained_run(
         tmp_path / "run", world, model="ViT-S-32-alt", pretrained=str(weights), image_side="none"
     )
+    expected = logits(run.path)
     weights.unlink()
 
-    tower = model_files.load(run.path).classifier.tower
+    model_files.export_model(run, to=tmp_path / "out")
 
-    assert clip.has_quick_gelu(tower)
+    assert clip.has_quick_gelu(model_files.load(run.path).classifier.tower)
+    assert torch.equal(logits(run.path), expected)
+    torch.testing.assert_close(logits(tmp_path / "out"), expected, rtol=0, atol=1e-4)
+    whole = clip.load(f"local-dir:{tmp_path / 'out'}").model
+    assert not whole.text_projection.any()
+    assert not whole.token_embedding.weight.any()
+    assert "there is no text tower" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_model_folder_that_is_gone_is_not_needed(world: Path, tmp_path: Path) -> None:
+    shutil.copytree(world / "model", tmp_path / "model")
+    run = trained_run(tmp_path / "run", world, model=f"local-dir:{tmp_path / 'model'}", head="text")
+    expected = logits(run.path)
+    shutil.rmtree(tmp_path / "model")
+
+    model_files.export_model(run, to=tmp_path / "out")
+
+    assert torch.equal(logits(run.path), expected)
+    torch.testing.assert_close(logits(tmp_path / "out"), expected, rtol=0, atol=1e-4)
+
+
+def test_a_timm_model_needs_nothing_that_it_began_with(world: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.safetensors"
+    save_file(timm.create_model("resnet18").state_dict(), weights)
+    run = shaken_run(tmp_path / "run", world, model="timm:resnet18", pretrained=str(weights))
+    expected = logits(run.path)
+    weights.unlink()
+
+    model_files.export_model(run, to=tmp_path / "out")
+
+    assert torch.equal(logits(run.path), expected)
+    torch.testing.assert_close(logits(tmp_path / "out"), expected, rtol=0, atol=1e-4)
 
 
 # --- timm
@@ -204,6 +162,17 @@ def test_what_peft_trained_in_a_timm_model_is_in_its_weights(world: Path, tmp_pa
     torch.testing.assert_close(logits(tmp_path / "out"), logits(run.path), rtol=0, atol=1e-4)
     adapter = load_file(tmp_path / "out" / "adapter" / "adapter_model.safetensors")
     assert all("lora" in name for name in adapter)
+    classifier = model_files.load(run.path).classifier
+    before = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=0)
+    frozen = {
+        name.replace("base_layer.", ""): value
+        for name, value in classifier.tower.state_dict().items()
+        if "lora_" not in name
+    }
+    before.load_state_dict(frozen)
+    adapted = PeftModel.from_pretrained(before.eval(), tmp_path / "out" / "adapter")
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(adapted(images), classifier.tower(images), rtol=0, atol=1e-5)
 
 
 # --- CLIP
@@ -227,9 +196,12 @@ def test_open_clip_alone_gives_equal_outputs_whatever_learned(world: Path, tmp_p
         folders.append(path / "out")
         expected.append(probabilities(run.path, world / PICTURE))
 
-    found = run_cards(folders, world / PICTURE)
+    with_lora = folders[1]
+    shutil.copytree(world / "model", with_lora / "model")
 
-    for one, ours in zip(found, expected, strict=True):
+    found = run_cards([*folders, with_lora], world / PICTURE, numbers=[0] * len(KINDS) + [1])
+
+    for one, ours in zip(found, [*expected, expected[1]], strict=True):
         assert one == pytest.approx(ours, abs=2e-4)
 
 
@@ -268,8 +240,84 @@ def test_a_clip_as_onnx(world: Path, tmp_path: Path, image_side: str, head: str)
 
     assert exported.differences["onnxruntime"] <= 1e-4
     expected = probabilities(run.path, world / PICTURE)
-    (found,) = run_cards([tmp_path / "out"], world / PICTURE, number=1)
+    (found,) = run_cards([tmp_path / "out"], world / PICTURE, numbers=[-1])
     assert found == pytest.approx(expected, abs=1e-4)
+
+
+# --- the detector
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"image_side": "vpt-deep"},
+        {"image_side": "none", "has_class_contexts": True},
+        {"image_side": "adapters", "is_compiled": True},
+        {"image_side": "biases"},
+    ],
+)
+def test_a_detector_comes_out_equal(world: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
+    run, _ = shaken_detector(tmp_path / "run", world, **settings)
+
+    exported = model_files.export_model(run, to=tmp_path / "out")
+
+    assert exported.role == "detector"
+    assert exported.differences["open_clip"] <= 1e-4
+    learned = load_file(run.path / "detector.safetensors")
+    contexts = load_file(tmp_path / "out" / "contexts.safetensors")
+    assert torch.equal(contexts["negative"], learned["prompts.negative"])
+    about = json.loads((tmp_path / "out" / "detector.json").read_text())
+    assert about["class_names"] == CLASS_NAMES
+
+
+def test_the_detectors_card_runs_with_open_clip_and_with_peft(world: Path, tmp_path: Path) -> None:
+    folders, expected = [], []
+    for image_side in ("vpt-deep", "lora", "dora"):
+        run, p_clean = shaken_detector(tmp_path / image_side / "run", world, image_side=image_side)
+        folders.append(tmp_path / image_side / "out")
+        expected.append(p_clean)
+        model_files.export_model(run, to=folders[-1])
+    with_adapter = folders[1:]
+    for folder in with_adapter:
+        shutil.copytree(world / "model", folder / "model")
+
+    found = run_cards([*folders, *with_adapter], world / PICTURE, numbers=[0, 0, 0, 1, 1])
+
+    for one, ours in zip(found, [*expected, *expected[1:]], strict=True):
+        assert one == pytest.approx(ours, abs=2e-4)
+        assert list(one) == list(ours)
+
+
+def test_the_detectors_card_claims_no_accuracy(world: Path, tmp_path: Path) -> None:
+    run, _ = shaken_detector(tmp_path / "run", world)
+    model_files.export_model(run, to=tmp_path / "out")
+
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+    assert "It flags 3 of the 9 training images (33.3%)." in card
+    assert "accuracy" not in card
+    assert "predict" not in card
+    assert "secret" not in card
+
+
+def test_a_detector_is_no_classifier(world: Path, tmp_path: Path) -> None:
+    run, _ = shaken_detector(tmp_path / "run", world)
+    model_files.export_model(run, to=tmp_path / "out")
+
+    for folder in (run.path, tmp_path / "out"):
+        with pytest.raises(ConfigError, match="holds a detector"):
+            model_files.load(folder)
+    with pytest.raises(ExportError, match="a phase 1, which has no ONNX form"):
+        model_files.export_model(run, to=tmp_path / "onnx", has_onnx=True)
+
+
+def test_a_detector_of_other_settings_is_damaged(world: Path, tmp_path: Path) -> None:
+    run, _ = shaken_detector(tmp_path / "run", world)
+    other, _ = shaken_detector(tmp_path / "other", world, image_side="none")
+    shutil.copy(other.path / "detector.safetensors", run.path)
+
+    with pytest.raises(ConfigError, match="of another model or other settings"):
+        model_files.export_model(run, to=tmp_path / "out")
 
 
 # --- whole or not at all
@@ -298,10 +346,10 @@ def test_an_export_replaces_nothing(world: Path, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
-def test_only_a_phase_2_that_is_done_has_a_model(world: Path, tmp_path: Path) -> None:
+def test_only_a_run_that_is_done_has_a_model(world: Path, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", world)
 
-    with pytest.raises(RunError, match="no phase 2 that is done"):
+    with pytest.raises(RunError, match="run is not done"):
         model_files.export_model(run, to=tmp_path / "out")
     with pytest.raises(ConfigError, match="holds no classifier"):
         model_files.load(run.path)

@@ -18,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from sklearn.metrics import cohen_kappa_score
 
 from deft_core import checkpoint, clip, phase1, training
 from deft_core.config import IMAGE_SIDES, Phase1Config
@@ -104,6 +105,11 @@ def test_phase_1_scores_every_sample(data: Path, make_run: Callable[..., RunFold
     report = folder.read_json("report.json")
     assert report["n_scored"] == N_TRAIN
     assert report["n_flagged"] == (p_clean[:N_TRAIN] <= 0.5).sum()
+    given, predicted = (
+        table[name].to_numpy()[:N_TRAIN]
+        for table, name in ((folder.samples(), "given_label"), (scores, "predicted_label"))
+    )
+    assert report["kappa"] == pytest.approx(cohen_kappa_score(given, predicted))
     assert np.load(folder.path / "features.npy").shape == (N_TRAIN + N_TEST, 16)
     assert {"loading the model", "warm-up"} <= {one.stage for one in reports}
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from deft_core.classifier import Classifier
 from deft_core.clip import Normalise
-from deft_core.errors import DataError
+from deft_core.errors import ConfigError, DataError
 from deft_core.model_files import Loaded
 from deft_core.predict import Prediction, predict, write_csv
 from tests.small_world import fingerprint, write_image
@@ -106,3 +106,28 @@ def test_a_folder_without_images_is_an_error(tmp_path: Path, loaded: Loaded, pla
 
     with pytest.raises(DataError, match=place):
         predict(tmp_path / place, loaded, device="cpu")
+
+
+def test_a_device_that_nobody_knows_is_named(photos: Path, loaded: Loaded) -> None:
+    with pytest.raises(ConfigError, match='"gpu" is not available'):
+        predict(photos, loaded, device="gpu")
+
+
+def test_a_folder_in_which_nothing_can_be_read_has_a_row_for_each_file(
+    photos: Path, loaded: Loaded, tmp_path: Path
+) -> None:
+    for name in ("black.JPG", "deep/er/white, large.png"):
+        (photos / name).unlink()
+    (photos / "empty.jpg").touch()
+    Image.new("1", (8000, 6500)).save(photos / "huge.png")
+
+    found = predict(photos, loaded, device="cpu")
+    with (tmp_path / "table.csv").open("w", encoding="utf-8", newline="") as file:
+        write_csv(found, file)
+
+    assert (tmp_path / "table.csv").read_text().splitlines() == [
+        "file_name,predicted_label,probability,problem",
+        "empty.jpg,,,the file is empty",
+        'huge.png,,,"too large: 52 megapixels, at most 50"',
+        "torn.png,,,not an image",
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ def test_queue__flagged_and_undecided_most_suspect_first(review: Review) -> None
         sample_id=2,
         file_name="class 2/2.jpg",
         version="0" * 12,
+        run="phase1-001",
         split="train",
         given_label=2,
         scored_label=2,
@@ -73,6 +75,7 @@ def test_queue__flagged_and_undecided_most_suspect_first(review: Review) -> None
         verdict=None,
         reviewed_label=None,
         reviewer=None,
+        seen=None,
         note=None,
         is_disputed=False,
         is_double=False,
@@ -219,6 +222,8 @@ def test_decide__every_verdict(review: Review) -> None:
         (one(0, "relabel", 3), "Relabel needs a label from 0 to 2, found 3"),
         (one(0, "relabel", -1), "Relabel needs a label from 0 to 2, found -1"),
         (one(0, "keep", 1), "Verdict keep takes no label, found 1"),
+        (one(0, "both", 3), "Both needs a label from 0 to 2, found 3"),
+        (replace(one(0), run="phase1-007"), 'There is no run "phase1-007"'),
         (one(2**31), "No sample with id 2147483648"),
         (one(10**60), "No sample with id 1000"),
         (one(0, uid="x" * 201), "The uid must have 1 to 200 printable characters"),
@@ -330,6 +335,25 @@ def test_decisions_stay_when_a_new_round_is_scored(store: Store, review: Review)
     assert [event.round for event in review.history(1).events] == [2]
 
 
+def test_decide__is_about_the_run_that_was_shown(store: Store, review: Review) -> None:
+    """Also when it arrives after another run, which suggests another class, came in."""
+    shown = review.sample(0)
+    add_scores(store, [0.5, 0.75, 0.125, 0.5], predicted=[2, 1, 0, 0], run_id="p2", round=2)
+
+    review.decide([replace(one(0, "both"), run=shown.run)])
+    review.decide([replace(one(2, "both", 1), run="p2"), one(3, "both")])
+
+    (event,) = review.history(0).events
+    assert (shown.run, shown.suggested_label) == ("phase1-001", 1)
+    assert (event.round, event.run_id) == (1, "phase1-001")
+    (logged,) = store.log.history(0).to_pylist()
+    assert logged["shown"] == '{"p_clean":0.25,"suggested_label":1}'
+    assert [event.run_id for event in review.history(3).events] == ["p2"]
+    assert store.samples()["other_label"].to_pylist() == [1, None, 1, None, None]
+    with pytest.raises(StoreError, match="A new run has scored the images since"):
+        review.decide_matching(Filter(), uid="b", verdict="keep", n_expected=0, run=shown.run)
+
+
 # --- orders, counts and cells
 
 
@@ -437,6 +461,9 @@ def test_decide_matching__gives_each_its_suggestion(review: Review) -> None:
     with pytest.raises(StoreError, match="Only samples with a suggestion"):
         review.decide_matching(Filter(), uid="b", verdict="suggested", n_expected=3)
 
+    with pytest.raises(StoreError, match="Only samples with a suggestion"):
+        review.decide_matching(Filter(), uid="b", verdict="both", n_expected=3)
+
     wanted = Filter(has_suggestion=True)
     assert review.decide_matching(wanted, uid="b", verdict="suggested", n_expected=2) == 2
     assert {i: review.sample(i).reviewed_label for i in (0, 2, 3)} == {0: 1, 2: 0, 3: None}
@@ -503,7 +530,7 @@ def test_redo__is_the_reviewers_own(review: Review) -> None:
 def test_notes__have_a_history_and_are_undone_like_decisions(review: Review) -> None:
     for number, text in enumerate(["first\nline", "second", ""]):
         review.decide([Note(uid=f"n{number}", group=f"n{number}", sample_id=2, note=text)])
-    assert review.sample(2).note == ""
+    assert review.sample(2).note is None
     assert review.sample(2).verdict is None
 
     assert review.undo(uid="u") == (2,)
@@ -605,6 +632,9 @@ def test_double_review__is_blind_until_the_second_one_has_decided(review: Review
     assert (mine.verdict, mine.note, mine.is_double) == ("keep", "a cat", True)
     assert (theirs.verdict, theirs.reviewed_label, theirs.reviewer, theirs.note) == (None,) * 4
     assert review.history(0, reviewer="bob").events == ()
+    review.decide([Note(uid="m", group="m", sample_id=0, note="a dog")], reviewer="bob")
+    assert review.sample(0, reviewer="bob").note == "a dog"
+    review.undo(uid="u", reviewer="bob")
     assert ids(review.queue(reviewer="ann").samples) == [3]
     assert ids(review.queue(reviewer="bob").samples) == [2, 0, 3]
     assert review.count(Filter(name="all", verdicts=("keep",)), reviewer="bob").n_matching == 0
@@ -613,7 +643,7 @@ def test_double_review__is_blind_until_the_second_one_has_decided(review: Review
 
     assert review.sample(0, reviewer="bob").verdict == "keep"
     assert review.sample(0, reviewer="bob").note == "a cat"
-    assert len(review.history(0, reviewer="bob").events) == 3
+    assert len(review.history(0, reviewer="bob").events) == 5
     assert review.history(0, reviewer="bob").events[-1].is_blind
 
 
@@ -633,7 +663,8 @@ def test_double_review__a_disagreement_counts_for_nothing_until_it_is_settled(
     review.undo(uid="u", group="b0", reviewer="bob")
     assert review.sample(0, reviewer="ann").verdict == "keep"
     review.redo(uid="r", reviewer="bob")
-    review.decide([one(0, "relabel", 1, uid="settled")], reviewer="cy")
+    settled = one(0, "relabel", 1, uid="settled")
+    review.decide([replace(settled, seen=review.sample(0).seen)], reviewer="cy")
     assert review.sample(0).reviewed_label == 1
     assert review.progress().n_disputed == 0
 
@@ -644,11 +675,47 @@ def test_double_review__relabel_to_the_given_label_agrees_with_keep(review: Revi
     assert not review.sample(0).is_disputed
 
 
+@pytest.mark.parametrize("first", ["ann", "bob"])
+def test_double_review__who_corrects_himself_unseen_stays_blind(review: Review, first: str) -> None:
+    """The slip of either reviewer: none of them was shown the other's decision."""
+    double_review(review)
+    review.decide([one(0, "relabel", 1, uid="b0")], reviewer="bob")
+
+    review.decide([one(0, "relabel", 2, uid="corrected")], reviewer=first)
+
+    assert review.sample(0).is_disputed
+    (pair,) = review.agreement().pairs
+    assert (pair.n, pair.n_agree) == (1, 0)
+
+    review.decide([one(0, "relabel", 1, uid="again")], reviewer=first)
+    is_alike = first == "ann"
+    assert review.sample(0).is_disputed is not is_alike
+    assert review.agreement().pairs[0].n_agree == int(is_alike)
+
+    settled = one(0, "exclude", uid="settled")
+    knowing = replace(settled, seen=review.sample(0, reviewer=first).seen)
+    review.decide([knowing], reviewer=first)
+    review.decide([replace(knowing, uid="s2", verdict="keep")], reviewer=first)
+    assert (review.sample(0).verdict, review.sample(0).is_disputed) == ("keep", False)
+    assert review.agreement().pairs[0].n_agree == int(is_alike)
+
+
+def test_double_review__many_at_once_are_blind_where_nothing_was_shown(review: Review) -> None:
+    double_review(review)
+    review.decide([one(0, "relabel", 1, uid="b0")], reviewer="bob")
+    every = Filter(name="all", sample_ids=(0, 1))
+
+    review.decide_matching(every, uid="all", verdict="unsure", n_expected=2, reviewer="bob")
+
+    assert [review.sample(i).is_disputed for i in (0, 1)] == [False, True]
+
+
 def test_agreement__counts_what_was_decided_blind_and_nothing_else(review: Review) -> None:
     double_review(review)
     blind = [one(0, uid="x"), one(1, "exclude", uid="y"), one(2, "exclude", uid="z")]
     review.decide(blind, reviewer="bob")
-    review.decide([one(1, "exclude", uid="settled")], reviewer="ann")
+    settled = one(1, "exclude", uid="settled")
+    review.decide([replace(settled, seen=review.sample(1).seen)], reviewer="ann")
 
     agreement = review.agreement()
 

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from deft_core import selection
 from deft_core.decisions import Decision
 from deft_core.errors import StoreError
 from deft_core.review import Review
@@ -101,6 +102,49 @@ def test_a_decided_sample_stays_out_and_says_so_where_it_is_shown(
     assert review.sample(1).suggested_label is None
     seen_by_ann = review.sample(0, reviewer="ann")
     assert seen_by_ann.changes[0] == "me kept this in round 1."
+
+
+def test_a_dispute_of_an_earlier_round_is_told_with_both_names(
+    store: Store, review: Review
+) -> None:
+    review.set_double_share(1)
+    for name, verdict in (("ann", "keep"), ("bea", "exclude")):
+        decision = Decision(uid=name, group=name, sample_id=0, verdict=verdict)
+        review.decide([decision], reviewer=name)
+
+    second_round(store, predicted=[1, 1, 0, 0, 1], p_clean=[0.1] * 5)
+
+    told = {who: review.sample(0, reviewer=who).changes[0] for who in ("ann", "bea", "cat")}
+    assert told["ann"] == "You and bea disagreed in round 1."
+    assert told["bea"] == "You and ann disagreed in round 1."
+    assert told["cat"] == "ann and bea disagreed in round 1."
+
+
+def test_a_relabel_that_is_undone_after_the_next_round_is_a_suspect_again(
+    store: Store, review: Review
+) -> None:
+    """What the run believes is the label that it was told, not the given one."""
+    decide(review, 1, "relabel", 2)
+    second_round(store, predicted=[1, 2, 0, 0, 1], p_clean=[0.1, 0.9, 0.3, 0.9, 0.9])
+    assert review.sample(1).is_clean
+    assert ids(review.queue().samples) == [0, 2]
+
+    review.undo(uid="u")
+
+    assert not review.sample(1).is_clean
+    assert review.sample(1).changes == (
+        "Scored as class 2, by a decision that was taken back since.",
+    )
+    assert ids(review.queue().samples) == [0, 2, 1]
+    assert not review.points().is_clean[1]
+    assert selection.curated_set(store.samples()).curated_label[1] == selection.NO_LABEL
+    assert store.verify().is_sound
+
+    review.redo(uid="r")
+
+    assert selection.curated_set(store.samples()).curated_label[1] == 2
+    assert ids(review.queue().samples) == [0, 2]
+    assert store.verify().is_sound
 
 
 def test_a_decision_asks_for_a_second_look_when_both_models_say_another_class(

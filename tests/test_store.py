@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 import pytest
 from hypothesis import given as cases
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from deft_core.decisions import Decision, events_table
 from deft_core.errors import StoreError
 from deft_core.store import Filter, Store
 from deft_core.store.database import Database, IdleTimer
@@ -38,12 +38,9 @@ def decide(
     store: Store, *rows: tuple[str, str, int, str, int | None], reviewer: str = "me"
 ) -> None:
     """Append decisions given as (uid, group, sample_id, verdict, label)."""
-    names = ("uid", "grp", "sample_id", "verdict", "label", "note")
-    types = (pa.string(), pa.string(), pa.int32(), pa.string(), pa.int32(), pa.string())
-    schema = pa.schema(list(zip(names, types, strict=True)))
-    table = pa.Table.from_pylist(
-        [dict(zip(names, (*row, None), strict=True)) for row in rows], schema
-    )
+    names = ("uid", "group", "sample_id", "verdict", "label")
+    decisions = [Decision(**dict(zip(names, row, strict=True))) for row in rows]
+    table = events_table(decisions, n_classes=3)
     store.log.add(table, reviewer=reviewer, decided_at=NOW)
 
 

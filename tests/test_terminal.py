@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 from deft_core.run_folder import Progress
-from deft_core.terminal import ProgressLine, describe, duration, summary
+from deft_core.terminal import GONE_ASTRAY, ProgressLine, describe, duration, summary
 
 
 class Terminal(io.StringIO):
@@ -75,6 +75,11 @@ def test_summaries() -> None:
             {"n_scored": 1598, "n_flagged": 320, "unreadable": [{}, {}]},
             "1,598 images scored, 320 of them flagged. "
             "2 images were left out, for they cannot be read.",
+        ),
+        (
+            "phase1",
+            {"n_scored": 1600, "n_flagged": 117, "kappa": 0.01},
+            f"1,600 images scored, 117 of them flagged. {GONE_ASTRAY}",
         ),
         (
             "phase2",

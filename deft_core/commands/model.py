@@ -28,7 +28,8 @@ def export_model(
     run: Annotated[
         str,
         typer.Option(
-            help="Phase 2 to take, such as phase2-002, or its folder.", show_default="the newest"
+            help="Run to take, such as phase2-002 or phase1-001, or its folder.",
+            show_default="the newest phase 2",
         ),
     ] = "",
     to: Annotated[Path, typer.Option(help="New or empty folder to write.")],
@@ -37,7 +38,8 @@ def export_model(
     ] = False,
     is_json: JsonOption = False,
 ) -> None:
-    """Write a phase 2's classifier for timm or open_clip, with a model card."""
+    """Write a phase 2's classifier for timm or open_clip, or a phase 1's detector for open_clip,
+    with a model card."""
     from deft_core import model_files
 
     refuse_inside(workspace, to)
@@ -52,7 +54,7 @@ def export_model(
     checked = ", ".join(f"{name}: {one:.1g}" for name, one in exported.differences.items())
     print_result(
         asdict(exported),
-        f"Wrote {exported.path}: the classifier of {exported.run_id}. Read again, its logits "
+        f"Wrote {exported.path}: the {exported.role} of {exported.run_id}. Read again, its logits "
         f"differ by no more than ({checked}).",
         is_json=is_json,
     )
@@ -86,8 +88,9 @@ def predict(
         refuse_inside(workspace, to)
     if to and to.exists() and not is_forced:
         raise ExportError(f"{to} exists.", "Choose another name, or --force.")
-    loaded = model_files.load(find_model(workspace, model))
     with ProgressLine(sys.stderr) as line:
+        line.show(Progress(stage="loading the model"))
+        loaded = model_files.load(find_model(workspace, model))
         found = prediction.predict(
             folder, loaded, top=top, batch_size=batch_size, device=device, on_progress=line.show
         )

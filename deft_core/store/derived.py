@@ -2,13 +2,14 @@
 
 A decision or note is live unless an undo of its reviewer for its group came after it and has not
 been taken back by a redo. Of the live decisions on a sample the last one counts, with one
-exception: a blind second decision that differs from the first one leaves the sample disputed,
-"unsure" until somebody decides who knows both. Every reviewer has one opinion on a sample, his last
-live decision.
+exception: a decision of somebody who was not shown what another one decided, blind therefore, and
+that differs from it leaves the sample disputed, "unsure" until somebody decides who knows both.
+Every reviewer has one opinion on a sample, his last live decision.
 
-`ended_groups` holds the undos that count; `current_decisions` and `current_notes` hold what counts
-for each sample; `queue` has one row for
-each sample that the current run scored, with all that filters and sorts ask for: `is_new` is
+`ended_groups` holds the undos that count; `current_decisions` holds what counts for each sample,
+`current_notes` the note of each reviewer on it; `queue` has one row for each sample that the
+current run scored, with all that filters and sorts ask for: `is_clean` is whether the run believed
+the label, which says nothing about an undecided sample that it knew by another one; `is_new` is
 whether the previous run believed what this one flags, `agreed_label` the class that this run and
 the latest classifier agree on, `is_earlier` whether the decision is of an earlier round and
 `is_learnt` whether some decision on the sample is, so that this run may have learnt from it. They
@@ -24,7 +25,7 @@ import pyarrow as pa
 
 from deft_core.store.schema import Connection
 
-VERSION = 6
+VERSION = 9
 """Of the form of the derived tables; a file with another one gets them made anew."""
 NOTHING = ""
 """What an undo or a redo names that found nothing; no event has this group or uid."""
@@ -60,6 +61,8 @@ with opinions as (
     select *,
         count(*) over (partition by sample_id) as n_reviewers,
         row_number() over by_age = 1 as is_last,
+        lead(seq) over by_age as other_seq,
+        lead(reviewer) over by_age as other_reviewer,
         coalesce(
             is_blind and lead(coalesce(reviewed_label::varchar, verdict)) over by_age
                 <> coalesce(reviewed_label::varchar, verdict),
@@ -72,37 +75,47 @@ select sample_id, seq,
     case when is_contrary then 'unsure' else verdict end as verdict,
     case when not is_contrary then reviewed_label end as reviewed_label,
     reviewer, decided_at, round, run_id, first_round, n_reviewers::integer as n_reviewers,
-    is_contrary as is_disputed,
+    other_seq, other_reviewer, is_contrary as is_disputed,
     not is_contrary and coalesce(reviewed_label <> given_label, false) as is_relabelled
 from ranked where is_last
 """
 
 _CURRENT_NOTES = """
-select sample_id, note, reviewer from live_events
-where note is not null {only}
-qualify row_number() over (partition by sample_id order by seq desc) = 1
+select sample_id, note, reviewer, seq from (
+    from live_events
+    where note is not null {only}
+    qualify row_number() over (partition by sample_id, reviewer order by seq desc) = 1
+) where note <> ''
 """
 
 _ONLY_TOUCHED = "and sample_id in (from touched)"
 
+_IS_CLEAN = "({c}.is_believed and (d.verdict is not null or {c}.scored_label = {c}.given_label))"
+
 _QUEUE = f"""
-select s.sample_id, s.split, c.position, c.p_clean, c.is_clean, s.given_label, c.suggested_label,
+with scored as (
+    select c.* exclude (is_clean, scored_label), c.is_clean as is_believed, s.given_label,
+        coalesce(c.scored_label, s.given_label) as scored_label,
+        s.split, s.file_name, s.sha256
+    from current_scores c join samples s using (sample_id)
+)
+select c.sample_id, c.split, c.position, c.p_clean, {_IS_CLEAN.format(c="c")} as is_clean,
+    c.is_believed, c.given_label, c.scored_label, c.suggested_label,
     coalesce(c.margin, c.pos_sim - c.predicted_pos_sim) as margin,
-    lower(s.file_name) as folded_name,
-    (md5_number_lower(s.sha256) % {N_DRAWS})::integer as draw,
-    coalesce(v.is_clean and not c.is_clean, false) as is_new,
+    lower(c.file_name) as folded_name,
+    (md5_number_lower(c.sha256) % {N_DRAWS})::integer as draw,
+    coalesce(v.is_clean and not c.is_believed, false) as is_new,
     case when p.is_sure and p.predicted_label = c.predicted_label then c.predicted_label end
         as agreed_label,
-    d.verdict, d.reviewed_label, d.reviewer, d.n_reviewers,
+    d.verdict, d.reviewed_label, d.reviewer, d.n_reviewers, d.seq, d.other_seq,
     coalesce(d.is_disputed, false) as is_disputed,
     coalesce(d.round < (select round from current_run), false) as is_earlier,
     coalesce(d.first_round < (select round from current_run), false) as is_learnt
-from current_scores c
-join samples s using (sample_id)
+from scored c
 left join previous_scores v using (sample_id)
 left join current_predictions p using (sample_id)
 left join current_decisions d using (sample_id)
-order by s.sample_id
+order by c.sample_id
 """
 
 
@@ -139,9 +152,11 @@ def refresh(connection: Connection, *, has_notes: bool = True) -> None:
     if has_notes:
         _replace_touched(connection, "current_notes", sql=_CURRENT_NOTES)
     connection.execute(
-        """
-        update queue set verdict = d.verdict, reviewed_label = d.reviewed_label,
-            reviewer = d.reviewer, n_reviewers = d.n_reviewers,
+        f"""
+        update queue set is_clean = {_IS_CLEAN.format(c="queue")},
+            verdict = d.verdict, reviewed_label = d.reviewed_label,
+            reviewer = d.reviewer, n_reviewers = d.n_reviewers, seq = d.seq,
+            other_seq = d.other_seq,
             is_disputed = coalesce(d.is_disputed, false),
             is_earlier = coalesce(d.round < (select round from current_run), false),
             is_learnt = coalesce(d.first_round < (select round from current_run), false)

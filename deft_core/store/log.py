@@ -34,16 +34,23 @@ _APPEND = """
 insert into decisions by name
 select i.seq, i.uid, i.grp, i.sample_id, i.verdict, i.label, i.note,
     i.verdict is not null and coalesce(
-        q.draw < $n_chosen and q.n_reviewers = 1 and q.reviewer <> i.reviewer, false
+        q.draw < $n_chosen
+            and if(q.reviewer <> i.reviewer, q.seq, q.other_seq) > coalesce(i.seen, 0),
+        false
     ) as is_blind,
     i.reviewer, i.decided_at,
     coalesce(run.round, 1) as round, run.run_id,
-    case when q.p_clean is not null and i.verdict is not null and not (is_blind and q.is_learnt)
-        then json_object('p_clean', q.p_clean, 'suggested_label', q.suggested_label) end as shown
+    case when c.p_clean is not null and i.verdict is not null and not (is_blind and q.is_learnt)
+        then json_object('p_clean', c.p_clean, 'suggested_label', c.suggested_label) end as shown
 from {source} i
-left join current_run run on true
+left join runs run on run.run_id = coalesce(i.run_id, (select run_id from current_run))
 left join queue q on q.sample_id = i.sample_id
+left join {scores} c on c.run = run.seq and c.sample_id = i.sample_id
 """
+
+_ALL_SCORES = "scores"
+# Seven times as fast as all scores, when no event is about an earlier run.
+_CURRENT_SCORES = "(select (select seq from current_run) as run, * from queue)"
 
 _STEP = """
 insert into decisions by name
@@ -128,7 +135,10 @@ class DecisionLog:
     # --- appending
 
     def add(self, events: pa.Table, *, reviewer: str, decided_at: datetime) -> None:
-        """Append decisions and notes (uid, grp, sample_id, verdict, label, note), all or none.
+        """Append decisions and notes (uid, grp, sample_id, verdict, label, note, run_id, seen),
+        all or none; what they say was shown is what their run, or the current one, said of the
+        sample. A decision on a sample for double review is blind if another reviewer's one came
+        after `seen`, the place in the log of the decision that was shown.
 
         Those whose uid the log holds already are left out. The reviewer's leases on the samples end
         and his others are renewed.
@@ -143,12 +153,14 @@ class DecisionLog:
         verdict: str,
         label: int | None,
         n_expected: int,
+        run_id: str | None,
         reviewer: str,
         decided_at: datetime,
     ) -> int:
         """How many samples match now and, unless these are not `n_expected`, got the verdict in
-        one group. "suggested" gives each its suggested label, "standing" repeats the decision that
-        counts. Sent again, the first answer."""
+        one group. "suggested" gives each its suggested label, "both" names it beside the given
+        one, "standing" repeats the decision that counts. Sent again, the first answer. StoreError
+        when `run_id` is not the current run."""
         with self._appending() as connection:
             (known,) = connection.execute(
                 "select count(*) from decisions where grp = $uid and reviewer = $reviewer",
@@ -156,9 +168,15 @@ class DecisionLog:
             ).fetchall()
             if known[0]:
                 return int(known[0])
+            if run_id not in (None, _current_run_id(connection)):
+                raise StoreError(
+                    "A new run has scored the images since; nothing was changed.",
+                    "Look at the queue as it is now, then confirm again.",
+                )
             connection.execute(
                 "create or replace temp table matched as "
-                "select sample_id, position, suggested_label, verdict as standing, reviewed_label "
+                "select sample_id, position, suggested_label, verdict as standing, reviewed_label, "
+                + "seq as seen "
                 + matching.sql,
                 matching.parameters,
             )
@@ -170,15 +188,15 @@ class DecisionLog:
                         $uid || ':' || sample_id as uid, $uid as grp, sample_id,
                         case $verdict when 'suggested' then 'relabel' when 'standing' then standing
                             else $verdict end as verdict,
-                        case when $verdict = 'suggested' then suggested_label
+                        case when $verdict in ('suggested', 'both') then suggested_label
                             when $verdict = 'standing' and standing = 'relabel' then reviewed_label
                             else $label::integer end as label,
-                        null::varchar as note, $reviewer as reviewer,
+                        null::varchar as note, null::varchar as run_id, seen, $reviewer as reviewer,
                         $decided_at::timestamp as decided_at
                     from matched
                 )"""
                 connection.execute(
-                    _APPEND.format(source=source),
+                    _APPEND.format(source=source, scores=_CURRENT_SCORES),
                     {
                         "last": _last_seq(connection),
                         "uid": uid,
@@ -334,7 +352,8 @@ class DecisionLog:
                 _check_samples(connection)
                 new = _without_known_uids(connection, events)
                 with derived.registered(connection, "incoming", new):
-                    connection.execute(_APPEND.format(source="incoming"), _n_chosen(connection))
+                    append = _APPEND.format(source="incoming", scores=_scores(connection, new))
+                    connection.execute(append, _n_chosen(connection))
                 derived.refresh(connection, has_notes=events["note"].null_count < len(events))
             for one in additions:
                 with derived.touching(connection, one.sample_ids):
@@ -431,6 +450,22 @@ def _check_samples(connection: Connection) -> None:
     unknown = connection.execute("from touched anti join samples using (sample_id)").fetchall()
     if unknown:
         raise unknown_samples([row[0] for row in unknown])
+
+
+def _scores(connection: Connection, events: pa.Table) -> str:
+    """The scores that hold what was shown; StoreError when an event names a run there is not."""
+    named = set(events["run_id"].drop_null().to_pylist())
+    if named <= {_current_run_id(connection)}:
+        return _CURRENT_SCORES
+    rows = connection.execute("select run_id from runs").fetchall()
+    for unknown in named - {row[0] for row in rows}:
+        raise StoreError(f'There is no run "{unknown}".', "Reload the page.")
+    return _ALL_SCORES
+
+
+def _current_run_id(connection: Connection) -> str | None:
+    row = connection.execute("select run_id from current_run").fetchone()
+    return row[0] if row else None
 
 
 def _without_known_uids(connection: Connection, events: pa.Table) -> pa.Table:

@@ -227,25 +227,36 @@ class Store:
         return {row["sample_id"]: row["reviewed_label"] for row in rows}
 
     def samples(self) -> pa.Table:
-        """Every sample with what is known about it: columns of `samples`, of the current scores
-        and of the current decision, and the note; null where there is no score, no decision or no
-        note. `other_label` of a sample with two right labels is the one that was suggested when it
-        was decided; `is_selected` is what the last phase 1 of the first round found clean."""
+        """Every sample with what is known about it: columns of `samples`, of the current scores and
+        of the current decision, and the notes of all reviewers; null where there is no score, no
+        decision or no note. A disputed sample is unsure, which none of its reviewers said.
+        `other_label` of a sample with two right labels is the one that the decision names or, where
+        it names none, the one that was suggested then; `is_selected` is what the last phase 1 of
+        the first round found clean."""
         return self._database.table(
             """
-            select s.*, c.p_clean, c.is_clean, c.suggested_label,
-                d.verdict, d.reviewed_label, d.reviewer, d.decided_at, d.round,
-                (b.shown->>'suggested_label')::integer as other_label, n.note,
+            select s.*, q.p_clean, q.is_clean, q.scored_label, q.suggested_label,
+                d.verdict, coalesce(d.is_disputed, false) as is_disputed, d.reviewed_label,
+                case when not d.is_disputed then d.reviewer end as reviewer,
+                d.decided_at, d.round,
+                coalesce(b.label, (b.shown->>'suggested_label')::integer) as other_label, n.note,
                 f.is_clean as is_selected
             from samples s
-            left join current_scores c using (sample_id)
+            left join queue q using (sample_id)
             left join (
                 from scores
                 where run = (select max(seq) from runs where kind = 'phase1' and round = 1)
             ) f using (sample_id)
             left join current_decisions d using (sample_id)
             left join decisions b on d.verdict = 'both' and b.seq = d.seq
-            left join current_notes n using (sample_id)
+            left join (
+                select sample_id, if(
+                        count(*) = 1,
+                        any_value(note),
+                        string_agg(reviewer || ': ' || note, chr(10) order by reviewer)
+                    ) as note
+                from current_notes group by sample_id
+            ) n using (sample_id)
             order by sample_id
             """
         )

@@ -102,6 +102,7 @@ _SEEN = f"""(
             case when not is_blind then verdict end as verdict,
             case when not is_blind then reviewed_label end as reviewed_label,
             case when not is_blind then reviewer end as reviewer,
+            case when not is_blind then seq end as seq,
             case when not is_hidden then p_clean end as p_clean,
             case when not is_hidden then suggested_label end as suggested_label,
             case when is_hidden then 'infinity' else margin end as margin,
@@ -213,20 +214,20 @@ class Queue:
         ids = "(select unnest($ids::integer[]))"
         return self._database.table(
             f"""
-            select q.sample_id, s.file_name, s.sha256, s.given_label,
-                q.split, q.suggested_label, q.p_clean, q.is_clean, c.pos_sim, c.neg_sim,
-                case when not q.is_hidden then q.margin end as margin,
-                case when q.is_blind then q.given_label
-                    else coalesce(c.scored_label, q.given_label) end as scored_label,
+            select (select run_id from current_run) as run, q.sample_id, s.file_name, s.sha256,
+                s.given_label, q.split, q.suggested_label, q.p_clean, q.is_clean,
+                c.pos_sim, c.neg_sim, case when not q.is_hidden then q.margin end as margin,
+                case when q.is_blind then q.given_label else q.scored_label end as scored_label,
                 coalesce(c.top_labels, []) as top_labels, c.top_pos_sims, c.top_neg_sims,
-                q.verdict, q.reviewed_label, q.reviewer,
-                case when not q.is_blind then n.note end as note,
+                q.verdict, q.reviewed_label, q.reviewer, q.seq as seen,
+                if(q.is_blind, n.own_note, n.note) as note,
                 q.is_disputed, q.is_double, q.is_new,
                 {SECOND_LOOK} as is_second_look,
                 case when not q.is_hidden then (select round from previous_run) end
                     as previous_round,
                 c.mean_margin, v.is_clean as was_clean, v.suggested_label as previous_suggestion,
                 case when q.verdict is not null and q.is_earlier then d.round end as decided_round,
+                d.other_reviewer,
                 p.predicted_label as classifier_label, p.p_predicted as classifier_p,
                 case when p.scored_label = coalesce(q.reviewed_label, q.given_label)
                     then p.p_given end as classifier_p_given
@@ -238,13 +239,19 @@ class Queue:
             left join (from current_predictions where sample_id in {ids}) p
                 on p.sample_id = q.sample_id and not q.is_blind
             left join (
-                select sample_id, round from current_decisions where sample_id in {ids}
+                select sample_id, round, other_reviewer from current_decisions
+                where sample_id in {ids}
             ) d using (sample_id)
-            left join (from current_notes where sample_id in {ids}) n using (sample_id)
+            left join (
+                select sample_id, max_by(note, seq) as note,
+                    max_by(note, seq) filter (reviewer = $name) as own_note
+                from current_notes where sample_id in {ids} group by sample_id
+            ) n using (sample_id)
             order by list_position($ids::integer[], q.sample_id)
             """,
             **seen.parameters,
             ids=list(sample_ids),
+            name=reviewer,
         )
 
     def blind(self, sample_ids: Sequence[int], *, reviewer: str) -> set[int]:
@@ -266,7 +273,7 @@ class Queue:
         seen = self._seen(reviewer)
         return self._database.table(
             f"""
-            select q.sample_id, c.pos_sim, c.neg_sim, c.p_clean, q.given_label, c.is_clean
+            select q.sample_id, c.pos_sim, c.neg_sim, c.p_clean, q.given_label, q.is_clean
             from {seen.sql} q join current_scores c using (position)
             where split = 'train' and not is_hidden order by q.sample_id
             """,

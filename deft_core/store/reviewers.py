@@ -126,12 +126,14 @@ class Reviewers:
 
     def double_reviews(self) -> pa.Table:
         """first, second, first_outcome, second_outcome and n: how often, where two reviewers
-        decided one sample and the second did so blind, they came to which outcomes. An outcome is
-        a reviewed label or, where there is none, a verdict; names are in alphabetical order."""
+        decided one sample without knowing of each other, they came to which outcomes with their
+        last decisions of that kind. An outcome is a reviewed label or, where there is none, a
+        verdict; names are in alphabetical order."""
         return self._database.table(
             """
             with outcomes as (
                 select d.sample_id, d.seq, d.reviewer, d.is_blind,
+                    min(d.seq) over (partition by d.sample_id, d.reviewer) as first_seq,
                     coalesce(
                         case verdict when 'keep' then given_label when 'relabel' then label end
                             ::varchar,
@@ -143,9 +145,12 @@ class Reviewers:
                     a.reviewer as open_reviewer, a.outcome as open_outcome
                 from outcomes b join outcomes a
                     on a.sample_id = b.sample_id and a.reviewer <> b.reviewer and a.seq < b.seq
+                        and (a.is_blind or a.seq < b.first_seq)
                 where b.is_blind
                 qualify row_number() over (
-                        partition by b.sample_id, b.reviewer order by b.seq desc, a.seq desc
+                        partition by b.sample_id, least(a.reviewer, b.reviewer),
+                            greatest(a.reviewer, b.reviewer)
+                        order by b.seq desc, a.seq desc
                     ) = 1
             )
             select least(blind_reviewer, open_reviewer) as first,

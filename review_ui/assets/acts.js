@@ -39,7 +39,6 @@ export function listen(desk) {
 
 function actsOf(desk) {
   const { card, grid, ledger, part } = desk;
-  const both = { verdict: "both" };
   const exclude = { verdict: "exclude" };
   const unsure = { verdict: "unsure" };
   return {
@@ -61,7 +60,7 @@ function actsOf(desk) {
       suggestion: () => card.takeSuggestion(),
       class: (number) => card.takeRank(Number(number) - 1),
       other: () => card.takeOther(),
-      both: () => card.decide(both),
+      both: () => card.takeBoth(),
       exclude: () => card.decide(exclude),
       unsure: () => card.decide(unsure),
       step: (key) => desk.step(key === "ArrowLeft" ? -1 : 1),
@@ -77,7 +76,7 @@ function actsOf(desk) {
       suggestion: () => grid.planSuggestions(),
       class: (number) => grid.planRank(Number(number) - 1),
       other: () => grid.planOther(),
-      both: () => grid.plan(() => both),
+      both: () => grid.planBoth(),
       exclude: () => grid.plan(() => exclude),
       unsure: () => grid.plan(() => unsure),
       keep: () => grid.plan(usualChoice),

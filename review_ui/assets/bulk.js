@@ -11,7 +11,7 @@ const WORDS = {
   suggested: "take the suggested label",
   relabel: "get the label",
   exclude: "be excluded from the curated set",
-  both: "be marked as showing more than one class",
+  both: "be marked as showing the suggested class, too",
   unsure: "be marked as unsure",
 };
 
@@ -33,7 +33,8 @@ export class Bulk {
 
   get filter() {
     const { filter } = this.desk.view.state;
-    return this.verdict === "suggested" ? { ...filter, has_suggestion: true } : filter;
+    const isSuggestion = ["suggested", "both"].includes(this.verdict);
+    return isSuggestion ? { ...filter, has_suggestion: true } : filter;
   }
 
   open() {
@@ -98,7 +99,8 @@ export class Bulk {
     const { verdict, label, filter, n, uid, desk } = this;
     this.part.bulkGo.disabled = true;
     try {
-      const body = { store: desk.session.store, uid, filter, verdict, n };
+      const { store, run } = desk.session;
+      const body = { store, run, uid, filter, verdict, n };
       if (verdict === "relabel") body.label = label;
       const answer = await desk.server.post("/apply", body, TIMEOUT_MS);
       this.part.bulkDialog.close();

@@ -128,15 +128,26 @@ export class Card {
     if (label !== undefined) this.decide({ verdict: "relabel", label });
   }
 
-  /** The class is for the sample that was shown when it was asked for. */
   takeOther() {
+    this.pick("relabel", "Which class is it?");
+  }
+
+  /** The given and the suggested label, or the given one and another that is asked for. */
+  takeBoth() {
+    const { suggested_label: label } = this.sample;
+    if (label === null) this.pick("both", "Which class does it show, too?");
+    else this.decide({ verdict: "both", label });
+  }
+
+  /** The class is for the sample that was shown when it was asked for. */
+  pick(verdict, title) {
     const { sample } = this;
     if (!this.mayDecide(sample)) return;
     const given = sample.is_second_look ? [sample.given_label] : [];
     this.desk.picker.open({
-      title: "Which class is it?",
+      title,
       first: [...given, ...sample.top_labels],
-      onPick: (label) => this.decide({ verdict: "relabel", label }, sample),
+      onPick: (label) => this.decide({ verdict, label }, sample),
     });
   }
 

@@ -20,9 +20,9 @@ export function isUsual(choice, sample) {
   return one.verdict === other.verdict && one.label === other.label;
 }
 
-/** A choice as it is stored, with the reviewed label that it leads to, or null. */
+/** A choice as it is stored; the label of both is the one that is right beside the given one. */
 export function settled({ verdict, label = null }, { given_label: given }) {
   if (verdict === "keep" || (verdict === "relabel" && label === given))
     return { verdict: "keep", label: given };
-  return { verdict, label: verdict === "relabel" ? label : null };
+  return { verdict, label: ["relabel", "both"].includes(verdict) ? label : null };
 }

@@ -1,6 +1,6 @@
 /** Why a sample is in the queue: one sentence, trusted examples to compare with, its history. */
 
-import { VERDICTS } from "./choice.js";
+import { VERDICTS, usualChoice } from "./choice.js";
 import { make, write } from "./dom.js";
 import { pictureAddress } from "./pictures.js";
 
@@ -63,7 +63,9 @@ export class Evidence {
 
   fill({ sentence, given, suggested, nearest, has_neighbours: hasNeighbours }) {
     write(this.part.sentence, sentence);
-    this.strip(this.part.givenExamples, given);
+    // The run's examples are of the label that it knew, which may be another by now.
+    const isOfUsual = this.sample.scored_label === usualChoice(this.sample).label;
+    this.strip(this.part.givenExamples, isOfUsual ? given : []);
     this.strip(this.part.suggestedExamples, suggested);
     this.strip(this.part.nearest, nearest);
     write(this.part.nearestLabel, hasNeighbours ? "Nearest trusted images, and their labels" : "");

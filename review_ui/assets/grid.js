@@ -106,7 +106,7 @@ export class Grid {
   }
 
   planText({ verdict, label }) {
-    return label === null ? verdict : this.desk.name(label);
+    return label === null || verdict === "both" ? verdict : this.desk.name(label);
   }
 
   showConfirm() {
@@ -193,12 +193,16 @@ export class Grid {
     this.paint();
   }
 
-  /** Plans something for the marked ones, or for the one under the cursor if none is marked. */
-  plan(choose) {
+  /** The marked ones, or the one under the cursor if none is marked. */
+  get chosen() {
     const marked = this.page.filter((one) => this.marked.has(one.sample_id));
-    const chosen = marked.length > 0 ? marked : [this.queue.sample].filter(Boolean);
+    return marked.length > 0 ? marked : [this.queue.sample].filter(Boolean);
+  }
+
+  /** Plans something for the chosen ones. */
+  plan(choose) {
     let nWithout = 0;
-    for (const sample of chosen) {
+    for (const sample of this.chosen) {
       const plan = choose(sample);
       if (!plan) nWithout += 1;
       else if (isUsual(plan, sample)) this.mark(sample, false);
@@ -223,6 +227,19 @@ export class Grid {
     );
   }
 
+  /** The other class is the suggested one; where there is none it is asked for. */
+  planBoth() {
+    const plan = (other) =>
+      this.plan(({ suggested_label: label }) => ({ verdict: "both", label: label ?? other }));
+    const nWithout = this.chosen.filter((one) => one.suggested_label === null).length;
+    if (nWithout === 0) plan(null);
+    else
+      this.desk.picker.open({
+        title: `Which other class: ${countedImages(nWithout)} without a suggestion`,
+        onPick: plan,
+      });
+  }
+
   planOther() {
     this.desk.picker.open({
       title: "Which class are the marked ones?",
@@ -232,8 +249,8 @@ export class Grid {
 
   /** Shows the plans of a step that was taken back, so that one of them can be mended. */
   restore(step) {
-    for (const { sample, after } of step.changes) {
-      const plan = { verdict: after.verdict, label: after.reviewed_label };
+    for (const { sample, after, label } of step.changes) {
+      const plan = { verdict: after.verdict, label };
       if (plan.verdict && !isUsual(plan, sample)) this.plans.set(sample.sample_id, plan);
     }
   }

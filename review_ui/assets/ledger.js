@@ -78,24 +78,26 @@ export class Ledger {
       const { verdict, label } = settled(choice, sample);
       const after = {
         verdict,
-        reviewed_label: label,
+        reviewed_label: verdict === "both" ? null : label,
         reviewer: this.reviewer,
         is_disputed: false,
         is_second_look: false,
         isDone: true,
       };
-      return { sample, before: fieldsOf(sample, after), after };
+      return { sample, before: fieldsOf(sample, after), after, label };
     });
     this.take(group, changes);
     this.steps.push({ at: Date.now(), n: choices.length });
     this.send(
-      changes.map(({ sample, after }, i) => ({
+      changes.map(({ sample, after: { verdict }, label }, i) => ({
         type: "decide",
         uid: i === 0 ? group : newUid(),
         group,
         sample_id: sample.sample_id,
-        verdict: after.verdict,
-        label: after.verdict === "relabel" ? after.reviewed_label : null,
+        verdict,
+        label: verdict === "keep" ? null : label,
+        run: sample.run,
+        seen: sample.seen,
       })),
     );
     return group;

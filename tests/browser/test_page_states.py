@@ -145,8 +145,20 @@ def test_labels_are_exported_and_downloaded(scored: Path, start_app: StartApp, p
     expect(page.locator(".figures:visible")).to_contain_text(f"{N_FLAGGED}suspects undecided")
     page.get_by_role("button", name="Export").click()
     with page.expect_download() as download:
-        page.get_by_role("link", name="Download the CSV file").click()
+        page.get_by_role("link", name="Download the file").click()
     lines = Path(download.value.path()).read_text().splitlines()
     assert len(lines) == 1 + N_SAMPLES
     (written,) = (scored / "exports").iterdir()
     assert written.read_text().splitlines() == lines
+
+
+def test_a_model_that_is_not_there_is_said(scored: Path, start_app: StartApp, page: Page) -> None:
+    page.goto(start_app(scored).address)
+    page.get_by_role("tab", name="Export").click()
+    page.get_by_label("The newest phase 2's classifier", exact=False).check()
+    page.get_by_role("button", name="Export", exact=True).click()
+    expect(page.locator(".block.notice-bad:visible")).to_contain_text("Run phase 2 first.")
+    page.get_by_label("One CSV file with every image, its labels and verdict").check()
+    page.get_by_role("button", name="Export", exact=True).click()
+    expect(page.get_by_role("link", name="Download the file")).to_be_visible()
+    expect(page.locator(".block.notice-bad:visible")).to_have_count(0)

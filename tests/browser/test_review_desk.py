@@ -12,6 +12,7 @@ from tests.browser.conftest import (
     CLASS_NAMES,
     FILE_NAMES,
     N_FLAGGED,
+    N_SAMPLES,
     App,
     StartApp,
     Watch,
@@ -44,6 +45,29 @@ def test_each_key_is_a_decision(desk: App, page: Page) -> None:
         4: ("exclude", None),
         5: ("unsure", None),
     }
+
+
+def test_both_without_a_suggestion_asks_which_class_is_right_too(
+    tmp_path: Path, data_set: Path, start_app: StartApp, page: Page
+) -> None:
+    with Workspace.open(tmp_path / "own") as workspace:
+        workspace.ingest(data_set)
+        predicted = [2, *workspace.store.samples()["given_label"].to_pylist()[1:]]
+        add_scores(workspace.store, [0.1, 0.2, *[0.9] * (N_SAMPLES - 2)], predicted=predicted)
+    app = start_app(tmp_path / "own")
+    open_desk(page, app)
+    press(page, "b")  # Sample 0 has a suggestion.
+    press(page, "b")
+    page.get_by_role("dialog").get_by_role("combobox", name="Class name").fill("dog")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Every suspect is decided")).to_be_visible()
+    wait_until_saved(page)
+    leave(page)
+    app.stop()
+    with Workspace.open(app.workspace) as workspace:
+        rows = workspace.store.samples().to_pylist()[:2]
+    assert [row["verdict"] for row in rows] == ["both", "both"]
+    assert [row["other_label"] for row in rows] == [2, CLASS_NAMES.index("dog")]
 
 
 def test_a_digit_takes_another_class_and_the_given_one_means_keep(desk: App, page: Page) -> None:
