@@ -309,7 +309,8 @@ def test_current_decisions__equal_the_replayed_log_and_a_plain_model(
     steps: list[tuple[str, str, Any]],
 ) -> None:
     model = PlainModel()
-    with make_store([0, 1, 2, 0]) as store:
+    # None has the label that the model relabels to, which would be a keep.
+    with make_store([0, 1, 1, 0]) as store:
         add_scores(store, [0.1, 0.2, 0.8, 0.9])
         for number, (kind, reviewer, what) in enumerate(steps):
             uid = f"{number}"
