@@ -199,7 +199,7 @@ class RunFolder:
 
         What is not a whole report, such as a line still being written, is left out.
         """
-        lines = _whole_lines(self.tail("progress.jsonl", n_bytes=None))
+        lines = self._lines("progress.jsonl")
         step = max(1, math.ceil(len(lines) / MOST_REPORTS))
         chosen = lines[(len(lines) - 1) % step :: step]
         return list(filter(None, map(_parse_report, chosen)))
@@ -226,15 +226,30 @@ class RunFolder:
         last = self.latest_progress()
         return last.seconds if last else 0.0
 
-    def tail(self, name: str, *, n_bytes: int | None = LONGEST_TAIL) -> bytes:
-        """The last bytes of a file, all of them for None; nothing while there is no such file."""
+    def tail(self, name: str) -> bytes:
+        """The end of a file; nothing while there is no such file."""
         try:
             with (self.path / name).open("rb") as file:
-                if n_bytes is not None:
-                    file.seek(max(0, os.fstat(file.fileno()).st_size - n_bytes))
+                file.seek(max(0, os.fstat(file.fileno()).st_size - LONGEST_TAIL))
                 return file.read()
         except FileNotFoundError:
             return b""
+
+    def _lines(self, name: str) -> list[bytes]:
+        """The whole lines of a file; of a very large one, evenly spaced ones up to the last,
+        so that a run of many hours is looked at as fast as any."""
+        try:
+            with (self.path / name).open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size <= MOST_REPORTS * LONGEST_TAIL:
+                    return _whole_lines(file.read())
+                lines = []
+                for number in range(1, MOST_REPORTS + 1):
+                    file.seek(size * number // MOST_REPORTS - LONGEST_TAIL)
+                    lines += _whole_lines(file.read(LONGEST_TAIL))[-1:]
+                return lines
+        except FileNotFoundError:
+            return []
 
     def status(self) -> Status:
         return self._read("status.json", _read_status)

@@ -701,6 +701,25 @@ def test_progress__of_very_many_reports_is_thinned_up_to_the_latest(tmp_path: Pa
     assert folder.latest_progress() == Progress(stage="training", done=20_000)
 
 
+def test_progress__of_a_very_large_file_is_read_in_part(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    with (tmp_path / "progress.jsonl").open("w") as file:
+        for done in range(1, 20_001):
+            file.write(json.dumps({"stage": "training", "done": done, "note": "n" * 300}) + "\n")
+
+    done = [one.done for one in folder.progress()]
+
+    assert len(done) == 500
+    assert all(30 < later - earlier < 50 for earlier, later in pairwise(done))
+    assert done[-1] == 20_000
+    # More than any memory holds.
+    with (tmp_path / "progress.jsonl").open("r+b") as file:
+        file.truncate(2**42)
+    folder.add_progress(Progress(stage="late"))
+    folder.add_progress(Progress(stage="last"))
+    assert folder.progress()[-1] == Progress(stage="last")
+
+
 def test_losses__do_not_jump_back_where_a_run_went_on(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     for fraction, loss in ((0.1, 3.0), (0.2, 2.0), (0.3, 1.0), (0.0, None), (0.2, 2.5), (0.4, 0.5)):
