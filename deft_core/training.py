@@ -220,7 +220,8 @@ class Training:
     """Gradient descent on the learnable parameters of `module`, which is as the engine prepared it.
 
     The learning rate falls by a cosine, one step an epoch. A batch that the memory does not hold
-    is worked through in parts; the gradient is that of the whole batch.
+    is worked through in parts; the gradient is that of the whole batch, but for batch norm, whose
+    statistics are those of each part.
     """
 
     def __init__(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import gradio as gr
 from fastapi import FastAPI
+from gradio.routes import App
 
 from deft_core.workspace import Workspace
 from review_ui.adapt_tab import AdaptTab
@@ -39,8 +42,9 @@ TEAL = gr.themes.Color(
 )
 
 
-def mount_page(app: FastAPI, *, workspace: Workspace) -> None:
-    """Puts the Gradio page at "/" of the app, with all that reaches beyond the machine off."""
+def mount_page(app: FastAPI, *, workspace: Workspace) -> Callable[[], None]:
+    """Puts the Gradio page at "/" of the app, with all that reaches beyond the machine off. What
+    comes back ends the streams of the pages that are open, which Gradio does in its own server."""
     gr.mount_gradio_app(
         app,
         build_app(workspace),
@@ -55,6 +59,8 @@ def mount_page(app: FastAPI, *, workspace: Workspace) -> None:
         theme=theme(),
         head=HEAD,
     )
+    page = next(one.app for one in app.routes if isinstance(getattr(one, "app", None), App))
+    return page.stop_event.set
 
 
 def build_app(workspace: Workspace) -> gr.Blocks:

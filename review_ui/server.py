@@ -118,7 +118,7 @@ def create_app(workspace: Workspace) -> FastAPI:
     with _quiet_gradio():
         from review_ui.layout import mount_page
 
-        mount_page(app, workspace=workspace)
+        app.state.end_streams = mount_page(app, workspace=workspace)
     app.add_middleware(Guard)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
     return app
@@ -134,12 +134,9 @@ def serve(
     with listening(port) as listener:
         own_port = listener.getsockname()[1]
         address = f"http://{HOST}:{own_port}"
-        config = uvicorn.Config(
-            create_app(workspace),
-            log_level="warning",
-            timeout_graceful_shutdown=3,
-        )
-        server = _Server(config, on_ready=lambda: on_ready(address))
+        app = create_app(workspace)
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)
+        server = _Server(config, on_ready=lambda: on_ready(address), on_stop=app.state.end_streams)
         sign = workspace.path / SERVER
         sign.write_text(json.dumps({"pid": os.getpid(), "port": own_port}), encoding="utf-8")
         # uvicorn raises the signal that stopped it once more; both end this block in good order.
@@ -152,15 +149,22 @@ def serve(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, saying when it has begun to answer."""
+    """uvicorn, saying when it has begun to answer, and when it is about to stop."""
 
-    def __init__(self, config: uvicorn.Config, *, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, *, on_ready: Callable[[], None], on_stop: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._on_stop = on_stop
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_stop()
+        await super().shutdown(sockets)
 
 
 def listening(port: int | None) -> socket.socket:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,17 @@ from playwright.sync_api import Page, expect
 from deft_core.config import Phase1Config
 from deft_core.presets import DEMO_MODEL
 from deft_core.run_folder import Progress, RunFolder
-from tests.browser.conftest import CLASS_NAMES, N_FLAGGED, N_SAMPLES, StartApp, open_desk
+from tests.browser.conftest import (
+    CLASS_NAMES,
+    FILE_NAMES,
+    N_FLAGGED,
+    N_SAMPLES,
+    StartApp,
+    Watch,
+    open_desk,
+)
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
@@ -162,3 +173,21 @@ def test_a_model_that_is_not_there_is_said(scored: Path, start_app: StartApp, pa
     page.get_by_role("button", name="Export", exact=True).click()
     expect(page.get_by_role("link", name="Download the file")).to_be_visible()
     expect(page.locator(".block.notice-bad:visible")).to_have_count(0)
+
+
+def test_the_application_ends_without_a_word_while_its_page_is_open(
+    scored: Path, page: Page, watch: Watch
+) -> None:
+    watch.tolerated = "Failed to load resource"
+    command = [sys.executable, "app.py", "--no-browser", "--workspace", str(scored), "--port", "0"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        page.goto(process.stdout.readline().split()[1])
+        page.get_by_role("tab", name="Review").click()
+        expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+
+    assert said == ""
