@@ -1,11 +1,17 @@
 """A run's folder: the only thing that the child process and the process that started it share.
 
-    config.json      what to do: kind, data root, class names, settings      written by the starter
-    samples.parquet  which images: sample_id, file_name, split, label        written by the starter
-    progress.jsonl   one line a report, appended                             written by the child
-    status.json      state, and the error of a failed run                    written by the child
+    config.json      what to do: kind, data root, class names, settings      the starter writes it
+    samples.parquet  which images, and how each stands: labels, verdicts     the starter
+    status.json      the state, and the error of a failed run                the child, the starter
+                                                                             before and after
+    proc.json        the process to ask whether the run lives                the starter; a child
+                                                                             started by hand
+    cancel.json      the process that was asked to stop                      the starter
     log.txt          what the child printed
-    ...              the results; each appears under its name only when it is whole
+    progress.jsonl   one line a report, appended                             the child
+    checkpoint.pt    the last whole epoch, until the run is done             the child
+    error.json       why a process beside the child that reports failed      that process
+    report.json ...  the results; each appears under its name only when it is whole
 
 No torch and no store here: both sides read the same few functions.
 """
@@ -85,7 +91,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """What the child last said of itself: queued, running, done, failed or cancelled."""
+    """What was last said of the run: queued, running, done, failed or cancelled."""
 
     state: str
     error: str = ""
@@ -193,7 +199,7 @@ class RunFolder:
 
         What is not a whole report, such as a line still being written, is left out.
         """
-        lines = _whole_lines(self.tail("progress.jsonl", n_bytes=None))
+        lines = self._lines("progress.jsonl")
         step = max(1, math.ceil(len(lines) / MOST_REPORTS))
         chosen = lines[(len(lines) - 1) % step :: step]
         return list(filter(None, map(_parse_report, chosen)))
@@ -220,15 +226,30 @@ class RunFolder:
         last = self.latest_progress()
         return last.seconds if last else 0.0
 
-    def tail(self, name: str, *, n_bytes: int | None = LONGEST_TAIL) -> bytes:
-        """The last bytes of a file, all of them for None; nothing while there is no such file."""
+    def tail(self, name: str) -> bytes:
+        """The end of a file; nothing while there is no such file."""
         try:
             with (self.path / name).open("rb") as file:
-                if n_bytes is not None:
-                    file.seek(max(0, os.fstat(file.fileno()).st_size - n_bytes))
+                file.seek(max(0, os.fstat(file.fileno()).st_size - LONGEST_TAIL))
                 return file.read()
         except FileNotFoundError:
             return b""
+
+    def _lines(self, name: str) -> list[bytes]:
+        """The whole lines of a file; of a very large one, evenly spaced ones up to the last,
+        so that a run of many hours is looked at as fast as any."""
+        try:
+            with (self.path / name).open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size <= MOST_REPORTS * LONGEST_TAIL:
+                    return _whole_lines(file.read())
+                lines = []
+                for number in range(1, MOST_REPORTS + 1):
+                    file.seek(size * number // MOST_REPORTS - LONGEST_TAIL)
+                    lines += _whole_lines(file.read(LONGEST_TAIL))[-1:]
+                return lines
+        except FileNotFoundError:
+            return []
 
     def status(self) -> Status:
         return self._read("status.json", _read_status)

@@ -31,7 +31,7 @@ from deft_core.run_process import find_process, is_asked_to_stop
 from deft_core.run_results import NEIGHBOURS, PREDICTIONS, neighbours, predictions, queue_scores
 from deft_core.run_view import RunView, claimed_state, state_of, view_of
 from deft_core.selection import NO_LABEL
-from deft_core.store import Store, utc_now
+from deft_core.store import ImportedRun, Store, utc_now
 
 CONFIGS: Mapping[str, type[Config]] = {"phase1": Phase1Config, "phase2": Phase2Config}
 RESUMABLE = ("crashed", "cancelled", "failed")
@@ -242,11 +242,11 @@ class Runs:
                 "This data set has no training images.",
                 'Ingest it again with the split "train" for the images to learn from.',
             )
-        n_before = current.round if current else 0
         samples = self._store.samples()
+        told = _run_samples(samples)
         config = {
             "kind": kind,
-            "round": n_before + 1 if kind == "phase1" else n_before,
+            "round": self._round(kind, current, told),
             "created_at": utc_now().isoformat(),
             "root": str(dataset.root),
             "cache": str(self._cache),
@@ -258,7 +258,24 @@ class Runs:
         }
         path = self._path / name
         with explaining(RunFolder(path)):
-            return RunFolder.create(path, config=config, samples=_run_samples(samples))
+            return RunFolder.create(path, config=config, samples=told)
+
+    def _round(self, kind: str, current: ImportedRun | None, told: pa.Table) -> int:
+        """The round of a new run that is told this of the samples: a new one begins with the first
+        phase 1 that learns of a decision."""
+        if current is None:
+            return 1
+        if kind == "phase2":
+            return current.round
+        try:
+            before = self._folder(current.run_id).samples()
+        except RunError:
+            return current.round + 1
+        decided = ["sample_id", "final_label", "is_reviewed"]
+        is_same = before.select(decided).sort_by("sample_id") == told.select(decided).sort_by(
+            "sample_id"
+        )
+        return current.round if is_same else current.round + 1
 
     def _spawn(self, folder: RunFolder, kind: str, *, settings: Config) -> None:
         package_root = str(Path(__file__).resolve().parent.parent)

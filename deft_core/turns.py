@@ -38,6 +38,8 @@ def in_turn(
     `devices` names each device and identifies it. The first process of a run takes the turn for all
     of them.
     """
+    # Whoever waits in another folder knows the run by this.
+    run = run.resolve()
     with ExitStack() as held:
         # Every run takes them in the same order, so that no two wait for each other.
         for identity, name in sorted((identity, name) for name, identity in devices.items()):
@@ -111,7 +113,9 @@ def _holder(lock: TextIO) -> str:
 
 def _reason(lock: TextIO, run: Path, name: str, *, n_before: int = 0) -> str:
     holder = Path(_holder(lock))
-    where = "" if holder.parent == run.parent else f" of the workspace {holder.parent.parent}"
+    # Between taking the device and saying so, the holder has no name.
+    is_near = not holder.name or holder.parent == run.parent
+    where = "" if is_near else f" of the workspace {holder.parent.parent}"
     others = {0: "", 1: " One more run waits before this one."}
     line = others.get(n_before, f" {n_before} more runs wait before this one.")
     return f"{holder.name or 'Another run'}{where} works on {name}.{line}"

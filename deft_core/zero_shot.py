@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from deft_core import clip
 from deft_core.engine import find_device
@@ -31,22 +32,20 @@ class ZeroShot:
 
 def preview(
     root: Path,
-    file_names: Sequence[str],
-    given: Int[np.ndarray, " n"],
+    samples: pa.Table,
     *,
     prompts: Sequence[str],
     model: str,
     pretrained: str,
     cache: Path,
 ) -> ZeroShot:
-    """Agreement of the given labels with "a photo of a <prompt>" under an untrained model.
+    """Agreement of the samples' given labels with "a photo of a <prompt>" under an untrained model.
 
     Image features are kept in `cache`, so that a look at other prompts encodes text alone.
     """
     encoder = clip.load(model, pretrained).to(find_device("auto"))
-    features = _features(
-        encoder, root, file_names, path=cache / _cache_name(model, pretrained, root, file_names)
-    )
+    path = cache / _cache_name(encoder, samples["sha256"].to_pylist())
+    features = _features(encoder, root, samples["file_name"].to_pylist(), path=path)
     with torch.no_grad():
         text = encoder.encode_text([PHOTO.format(prompt) for prompt in prompts]).cpu().numpy()
     is_readable = ~np.isnan(features[:, 0])
@@ -55,7 +54,7 @@ def preview(
             f"None of the images in {root} can be read.",
             WHERE_IS_IT,
         )
-    labels = given[is_readable]
+    labels = samples["given_label"].to_numpy()[is_readable]
     is_hit = (features[is_readable] @ text.T).argmax(axis=1) == labels
     return ZeroShot(
         n=len(labels),
@@ -96,6 +95,9 @@ def _features(
     return features
 
 
-def _cache_name(model: str, pretrained: str, root: Path, file_names: Sequence[str]) -> str:
-    what = "\0".join([model, pretrained, str(root), *file_names])
-    return f"zero-shot-{hashlib.sha256(what.encode()).hexdigest()[:16]}.npy"
+def _cache_name(encoder: clip.Clip, digests: Sequence[str]) -> str:
+    """A name that changes with any weight and any image, whatever they are called."""
+    what = hashlib.sha256("".join(digests).encode())
+    for weight in encoder.visual.state_dict().values():
+        what.update(weight.cpu().numpy().tobytes())
+    return f"zero-shot-{what.hexdigest()[:16]}.npy"

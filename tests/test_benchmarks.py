@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from deft_core.config import Phase1Config
 from deft_core.errors import ConfigError, DataError
 from deft_core.ingest import read_source
 from tests.small_world import write_class_folders
@@ -55,6 +56,18 @@ def test_a_data_set_whose_wrong_labels_are_not_known_is_refused(
         bench_detect.read_benchmark(root, seed=0, scratch=tmp_path)
 
     assert caught.value.hint
+
+
+def test_an_image_that_cannot_be_read_ends_a_benchmark(tmp_path: Path) -> None:
+    root = write_class_folders(tmp_path / "set", names=("cat", "dog"))
+    names = ("cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png")
+    write_truth(root, "file_name,true_label\n" + "".join(f"{name},cat\n" for name in names))
+    benchmark = bench_detect.read_benchmark(root, seed=0, scratch=tmp_path)
+    (root / "dog" / "1.png").unlink()
+    settings = Phase1Config.from_preset("demo-fast", epochs=1, device="cpu")
+
+    with pytest.raises(DataError, match=r"dog/1\.png cannot be read"):
+        bench_detect.work(benchmark, settings, tmp_path)
 
 
 def test_errors_end_a_benchmark_as_they_end_a_command(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
@@ -68,11 +69,13 @@ def test_a_preview_agrees_with_the_model_and_encodes_the_images_once(tmp_path: P
     for name in names:
         Image.fromarray(random.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(tmp_path / name)
 
-    def look(*prompts: str, given: list[int]) -> zero_shot.ZeroShot:
+    def look(
+        *prompts: str, given: list[int], digests: str = "abcde", model: str = model
+    ) -> zero_shot.ZeroShot:
+        samples = {"file_name": names, "sha256": list(digests), "given_label": given}
         return zero_shot.preview(
             tmp_path,
-            names,
-            np.array(given),
+            pa.table(samples),
             prompts=prompts,
             model=model,
             pretrained="",
@@ -93,3 +96,7 @@ def test_a_preview_agrees_with_the_model_and_encodes_the_images_once(tmp_path: P
     assert (found.n, found.accuracy) == (5, 1.0)
     assert swapped.accuracy == 0.0
     assert set(swapped.by_class) == set(nearest)
+    other = f"local-dir:{write_tiny_clip(tmp_path / 'other', seed=1)}"
+    for changed in ({"digests": "abcdf"}, {"model": other}):
+        with pytest.raises(DataError, match="None of the images"):
+            look("cat", "dog", given=nearest, **changed)

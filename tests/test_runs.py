@@ -141,6 +141,16 @@ def test_the_next_round_is_told_the_curated_set(runs: Runs, store: Store) -> Non
     assert (current.run_id, current.round) == ("phase1-002", 2)
 
 
+def test_a_new_round_begins_with_the_first_run_that_learns_of_a_decision(
+    runs: Runs, store: Store
+) -> None:
+    rounds = [runs.wait(start(runs, "good")).round for _ in range(2)]
+    Review(store).decide([Decision(uid="a", group="a", sample_id=0, verdict="keep")])
+    rounds += [runs.wait(start(runs, "good")).round for _ in range(2)]
+
+    assert rounds == [1, 1, 2, 2]
+
+
 def test_results_are_taken_in_by_whoever_looks_next(
     runs: Runs, store: Store, tmp_path: Path
 ) -> None:
@@ -689,6 +699,25 @@ def test_progress__of_very_many_reports_is_thinned_up_to_the_latest(tmp_path: Pa
     assert {later - earlier for earlier, later in pairwise(done)} == {40}
     assert done[-1] == 20_000
     assert folder.latest_progress() == Progress(stage="training", done=20_000)
+
+
+def test_progress__of_a_very_large_file_is_read_in_part(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    with (tmp_path / "progress.jsonl").open("w") as file:
+        for done in range(1, 20_001):
+            file.write(json.dumps({"stage": "training", "done": done, "note": "n" * 300}) + "\n")
+
+    done = [one.done for one in folder.progress()]
+
+    assert len(done) == 500
+    assert all(30 < later - earlier < 50 for earlier, later in pairwise(done))
+    assert done[-1] == 20_000
+    # More than any memory holds.
+    with (tmp_path / "progress.jsonl").open("r+b") as file:
+        file.truncate(2**42)
+    folder.add_progress(Progress(stage="late"))
+    folder.add_progress(Progress(stage="last"))
+    assert folder.progress()[-1] == Progress(stage="last")
 
 
 def test_losses__do_not_jump_back_where_a_run_went_on(tmp_path: Path) -> None:

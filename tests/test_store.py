@@ -309,7 +309,8 @@ def test_current_decisions__equal_the_replayed_log_and_a_plain_model(
     steps: list[tuple[str, str, Any]],
 ) -> None:
     model = PlainModel()
-    with make_store([0, 1, 2, 0]) as store:
+    # None has the label that the model relabels to, which would be a keep.
+    with make_store([0, 1, 1, 0]) as store:
         add_scores(store, [0.1, 0.2, 0.8, 0.9])
         for number, (kind, reviewer, what) in enumerate(steps):
             uid = f"{number}"
@@ -330,6 +331,7 @@ def test_current_decisions__equal_the_replayed_log_and_a_plain_model(
                     verdict=what,
                     label=label_of(what),
                     n_expected=N_SAMPLES,
+                    run_id="phase1-001",
                     reviewer=reviewer,
                     decided_at=NOW,
                 )

@@ -82,8 +82,7 @@ def zero_shot_accuracy(data: Ingested, *, cache: Path) -> float:
     test = data.samples.filter(pc.equal(data.samples["split"], "test"))
     return zero_shot.preview(
         data.root,
-        test["file_name"].to_pylist(),
-        test["given_label"].to_numpy(),
+        test,
         prompts=list(map(default_prompt, data.class_names)),
         model=DEMO_MODEL,
         pretrained="",

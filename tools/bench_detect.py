@@ -169,7 +169,8 @@ def detect(
 
 
 def work(benchmark: Benchmark, settings: Phase1Config, scratch: Path) -> tuple[RunFolder, float]:
-    """A finished phase 1 on the benchmark's samples, and its seconds."""
+    """A finished phase 1 on the benchmark's samples, and its seconds; DataError when it could not
+    read one of them."""
     run = new_run(
         scratch / f"run-{uuid4().hex}",
         settings,
@@ -180,6 +181,10 @@ def work(benchmark: Benchmark, settings: Phase1Config, scratch: Path) -> tuple[R
     started = time.monotonic()
     for _ in phase1.run(run):
         pass
+    for one in run.read_json("report.json")["unreadable"]:
+        raise DataError(
+            f"{one['file_name']} cannot be read: {one['problem']}", "Take it out of the data set."
+        )
     return run, time.monotonic() - started
 
 

@@ -178,8 +178,7 @@ def _preview(
     samples = samples.take(pa.array(np.sort(chosen)))
     found = zero_shot.preview(
         dataset.root,
-        samples["file_name"].to_pylist(),
-        samples["given_label"].to_numpy(),
+        samples,
         prompts=words,
         model=model,
         pretrained=pretrained,

@@ -273,10 +273,23 @@ def _m004_rounds(connection: Connection) -> None:
     )
 
 
+def _m005_repetitions(connection: Connection) -> None:
+    connection.execute(
+        """
+        create or replace view previous_run as
+            from runs where seq = (
+                select max(seq) from runs
+                where kind = 'phase1' and round < (select round from current_run)
+            )
+        """
+    )
+
+
 MIGRATIONS: Sequence[Migration] = (
     _m001_initial,
     _m002_review_desk,
     _m003_prompts_and_margins,
     _m004_rounds,
+    _m005_repetitions,
 )
 """In order; a released one is never changed. The version of a file counts those it has had."""
