@@ -128,7 +128,8 @@ def export_model(
         onnx_file.refuse_without_onnx()
     loading, writing, reading, translating = EXPORT_STAGES
     on_stage(loading)
-    trained = _reading(run.path, _of_phase1 if role == "detector" else _of_phase2).classifier
+    loaded = _reading(run.path, _of_phase1) if role == "detector" else load(run.path)
+    trained = loaded.classifier
     pixels = _noise(trained.image_size)
     expected = _logits(trained, pixels)
     try:

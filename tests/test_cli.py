@@ -245,7 +245,7 @@ def test_a_run_folder_is_worked_through_here(
 def test_several_processes_come_to_the_results_of_one(
     tmp_path: Path, tiny_clip: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source = write_class_folders(tmp_path / "pets", n=6)
+    source = write_class_folders(tmp_path / "pets", n=7)
     run_json(capsys, "ingest", source, "--workspace", tmp_path / "ws")
     # Of a batch of five, one process has three parts and the other has two.
     model = ("--model", tiny_clip, "--pretrained", "", "--vpt-tokens", "2", "--device", "cpu")
@@ -254,6 +254,10 @@ def test_several_processes_come_to_the_results_of_one(
     options = ("--workspace", tmp_path / "ws", *model, *sizes)
 
     run_json(capsys, "phase1", *options)
+    with Workspace.open(tmp_path / "ws") as workspace:
+        workspace.review.decide(
+            [Decision(uid=f"{i}", group=f"{i}", sample_id=i, verdict="keep") for i in range(14)]
+        )
     run_json(capsys, "phase2", *options, *adapting, "--validation-share", "0.3")
 
     two = RunFolder(tmp_path / "ws" / "runs" / "phase1-001")
@@ -262,7 +266,7 @@ def test_several_processes_come_to_the_results_of_one(
     assert mine["sample_id"].equals(other["sample_id"])
     for name in ("p_clean", "pos_sim", "neg_sim", "margin", "mean_gap", "mean_margin"):
         assert mine[name].to_pylist() == pytest.approx(other[name].to_pylist(), abs=1e-4)
-    assert two.read_json("report.json")["n_scored"] == 12
+    assert two.read_json("report.json")["n_scored"] == 14
 
     two = RunFolder(tmp_path / "ws" / "runs" / "phase2-002")
     one = worked_through_alone(two, tmp_path / "phase2-002")

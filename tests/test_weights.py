@@ -24,7 +24,8 @@ FROM_HUB = {
 
 @pytest.fixture(autouse=True)
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No weights have been fetched before."""
+    """No weights have been fetched before, and they may be."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     yield
     close_session()

@@ -131,7 +131,9 @@ def shaken_detector(path: Path, world: Path, **settings: Any) -> tuple[RunFolder
         picture = Image.open(world / PICTURE).resize((16, 16), Image.Resampling.BICUBIC)
         dual = detector(torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None])
     save_file(learned, folder.path / "detector.safetensors")
-    folder.write_json("report.json", {"n_scored": 9, "n_flagged": 3, "device": "cpu"})
+    folder.write_json(
+        "report.json", {"n_scored": 9, "n_flagged": 3, "unreadable": [], "device": "cpu"}
+    )
     folder.set_status("done")
     nearest = dual.pos[0].argsort(descending=True).tolist()
     p_clean = (dual.pos - dual.neg)[0].sigmoid().tolist()

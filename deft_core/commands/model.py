@@ -88,9 +88,10 @@ def predict(
         refuse_inside(workspace, to)
     if to and to.exists() and not is_forced:
         raise ExportError(f"{to} exists.", "Choose another name, or --force.")
+    path = find_model(workspace, model)
     with ProgressLine(sys.stderr) as line:
         line.show(Progress(stage="loading the model"))
-        loaded = model_files.load(find_model(workspace, model))
+        loaded = model_files.load(path)
         found = prediction.predict(
             folder, loaded, top=top, batch_size=batch_size, device=device, on_progress=line.show
         )
