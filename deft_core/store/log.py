@@ -46,9 +46,11 @@ select i.seq, i.uid, i.grp, i.sample_id,
         then json_object('p_clean', c.p_clean, 'suggested_label', c.suggested_label) end as shown
 from {source} i
 left join runs run on run.run_id = coalesce(i.run_id, (select run_id from current_run))
-left join samples s on s.sample_id = i.sample_id
-left join queue q on q.sample_id = i.sample_id
-left join {scores} c on c.run = run.seq and c.sample_id = i.sample_id
+left join (from samples where sample_id in (select sample_id from {chosen})) s
+    on s.sample_id = i.sample_id
+left join (from queue where sample_id in (select sample_id from {chosen})) q
+    on q.sample_id = i.sample_id
+left join (from {scores} where sample_id in (select sample_id from {chosen})) c on c.run = run.seq and c.sample_id = i.sample_id
 """
 
 _ALL_SCORES = "scores"
@@ -200,7 +202,7 @@ class DecisionLog:
                     from matched
                 )"""
                 connection.execute(
-                    _APPEND.format(source=source, scores=_CURRENT_SCORES),
+                    _APPEND.format(source=source, chosen="matched", scores=_CURRENT_SCORES),
                     {
                         "last": _last_seq(connection),
                         "uid": uid,
@@ -350,7 +352,9 @@ class DecisionLog:
                 _check_samples(connection)
                 new = _without_known_uids(connection, events)
                 with derived.registered(connection, "incoming", new):
-                    append = _APPEND.format(source="incoming", scores=_scores(connection, new))
+                    append = _APPEND.format(
+                        source="incoming", chosen="touched", scores=_scores(connection, new)
+                    )
                     connection.execute(append, _n_chosen(connection))
                 derived.refresh(connection, has_notes=events["note"].null_count < len(events))
             for one in additions:
