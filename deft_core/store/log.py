@@ -50,7 +50,8 @@ left join (from samples where sample_id in (select sample_id from {chosen})) s
     on s.sample_id = i.sample_id
 left join (from queue where sample_id in (select sample_id from {chosen})) q
     on q.sample_id = i.sample_id
-left join (from {scores} where sample_id in (select sample_id from {chosen})) c on c.run = run.seq and c.sample_id = i.sample_id
+left join (from {scores} where sample_id in (select sample_id from {chosen})) c
+    on c.run = run.seq and c.sample_id = i.sample_id
 """
 
 _ALL_SCORES = "scores"
