@@ -10,7 +10,7 @@ from deft_core.errors import RunError
 from deft_core.workspace import Workspace
 from review_ui.evaluation_report import EvaluationReport, report_view
 from review_ui.run_panel import RunPanel
-from review_ui.widgets import counted, notice, problem, shown
+from review_ui.widgets import counted, notice, problem
 
 NEXT = (
     "**Next:** take the labels or this classifier away on the Export tab. Or start phase 1 again on"
@@ -58,7 +58,7 @@ class AdaptTab:
         dataset = self._workspace.dataset
         report = report_view(run.report if run else None, dataset.class_names if dataset else ())
         is_done = run is not None and run.state == "done"
-        return [*panel, shown(self.advice()), shown(NEXT if is_done else ""), *report]
+        return [*panel, self.advice(), NEXT if is_done else "", *report]
 
     def advice(self) -> str:
         """What is to be done before the next run or makes the last one out of date; empty if

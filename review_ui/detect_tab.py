@@ -15,7 +15,7 @@ from deft_core.terminal import phase1_warning
 from deft_core.workspace import Workspace
 from review_ui import plots
 from review_ui.run_panel import RunPanel
-from review_ui.widgets import counted, figure_row, figures, notice, shown
+from review_ui.widgets import counted, figure_row, figures, notice
 
 HARDLY_LEARNED = (
     "Nearly all clean probabilities lie close to 50 %: phase 1 has hardly learned to tell right "
@@ -85,7 +85,7 @@ class DetectTab:
             gr.Column(visible=False),
             "",
             figures(()),
-            shown(""),
+            "",
             None,
             gr.Button(),
             gr.Dataframe(visible=False),
@@ -108,10 +108,8 @@ class DetectTab:
                     (f"{progress.n_decided:,}", "of them decided"),
                 ]
             ),
-            shown(
-                phase1_warning(source.report)
-                or ("" if tells_apart(points.p_clean) else HARDLY_LEARNED)
-            ),
+            phase1_warning(source.report)
+            or ("" if tells_apart(points.p_clean) else HARDLY_LEARNED),
             plots.clean_probability_histogram(points.p_clean, is_clean=points.is_clean),
             gr.Button(f"Review {counted(n_left, 'suspect')}" if n_left else "Open the review"),
             gr.Dataframe(

@@ -26,7 +26,6 @@ from review_ui.widgets import (
     literal,
     notice,
     progress_bar,
-    shown,
     shows_errors,
 )
 
@@ -64,7 +63,7 @@ class ExportTab:
                 list(FORMATS), value="csv", label="Format", elem_classes="choices"
             )
             self._export = gr.Button("Export", variant="primary", elem_classes="next-step")
-            self._stage = gr.Markdown(visible=False)
+            self._stage = gr.Markdown(elem_classes="words")
             self._bar = progress_bar(label="Progress of the export")
             self._error = notice(tone="bad")
             self._done = notice(tone="good")
@@ -97,7 +96,7 @@ class ExportTab:
     def view(self) -> list[Any]:
         """Counts of what would be written now, what is missing, and how the last export stands."""
         if self._workspace.dataset is None:
-            needs = shown("Bring in images on the Overview tab first.")
+            needs = "Bring in images on the Overview tab first."
             return [figures(()), needs, *self._work_view()]
         samples = self._workspace.store.samples()
         curated = selection.curated_set(samples).curated_label
@@ -116,7 +115,7 @@ class ExportTab:
             if progress.n_left
             else ""
         )
-        return [figures(pairs), shown(needs), *self._work_view()]
+        return [figures(pairs), needs, *self._work_view()]
 
     def _work_view(self) -> list[Any]:
         work = self._writing
@@ -127,10 +126,10 @@ class ExportTab:
             gr.Button(
                 "Exporting ..." if is_busy else "Export", interactive=has_data and not is_busy
             ),
-            gr.Markdown(value=work.stage or "Getting ready", visible=is_busy),
-            gr.HTML(value=work.percent, visible=is_busy),
-            shown(work.error),
-            shown(work.result),
+            (work.stage or "Getting ready") if is_busy else "",
+            work.percent if is_busy else None,
+            work.error,
+            work.result,
             gr.Timer(active=is_busy),
         ]
 

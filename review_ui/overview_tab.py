@@ -22,7 +22,6 @@ from review_ui.widgets import (
     notice,
     problem,
     progress_bar,
-    shown,
     shows_errors,
 )
 
@@ -55,7 +54,7 @@ class OverviewTab:
                         max_lines=1,
                     )
                     self._ingest = gr.Button("Ingest", variant="primary", scale=0, min_width=140)
-                self._reading = gr.Markdown()
+                self._reading = gr.Markdown(elem_classes="words")
                 self._bar = progress_bar(label="Images read")
                 self._error = notice(tone="bad")
             with gr.Column(visible=False) as self._contents:
@@ -121,8 +120,8 @@ class OverviewTab:
             gr.Column(visible=dataset is None),
             gr.Button(interactive=not is_busy),
             self._reading_text() if is_busy else "",
-            gr.HTML(value=self._ingestion.percent, visible=is_busy),
-            shown(self._ingestion.error),
+            self._ingestion.percent if is_busy else None,
+            self._ingestion.error,
             *contents,
             gr.Timer(active=is_busy),
         ]
@@ -170,8 +169,8 @@ class OverviewTab:
             gr.Column(visible=True),
             f"## {literal(dataset.root.name)}\n\n{literal(str(dataset.root))}",
             figures(pairs),
-            shown(self._next_step()),
-            shown(_same_prompt(report["same_prompt"])),
+            self._next_step(),
+            _same_prompt(report["same_prompt"]),
             self._class_rows(dataset),
             gr.Dataframe(value=left_out, visible=bool(left_out)),
             gr.Dataframe(value=conflicts, visible=bool(conflicts)),
@@ -201,7 +200,7 @@ class OverviewTab:
 
 def _no_contents() -> list[Any]:
     hidden = gr.Dataframe(visible=False)
-    return [gr.Column(visible=False), "", figures(()), shown(""), shown(""), None, hidden, hidden]
+    return [gr.Column(visible=False), "", figures(()), "", "", None, hidden, hidden]
 
 
 def _same_prompt(groups: Sequence[Sequence[str]]) -> str:

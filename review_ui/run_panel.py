@@ -31,7 +31,6 @@ from review_ui.widgets import (
     notice,
     problem,
     progress_bar,
-    shown,
     shows_errors,
 )
 
@@ -64,8 +63,8 @@ class RunPanel:
             self.ask = gr.Button(ASK_FOR_ESTIMATE, scale=0, min_width=200)
             self.cancel = gr.Button("Cancel the run", visible=False, scale=0, min_width=160)
             self.resume = gr.Button("Go on with it", visible=False, scale=0, min_width=160)
-        self.estimate = gr.Markdown(elem_classes="run-estimate", latex_delimiters=[])
-        self.status = gr.Markdown(elem_classes="run-status", latex_delimiters=[])
+        self.estimate = gr.Markdown(elem_classes=["words", "run-estimate"], latex_delimiters=[])
+        self.status = gr.Markdown(elem_classes=["words", "run-status"], latex_delimiters=[])
         self.bar = progress_bar(label="Progress of the run")
         self.facts = figure_row()
         self.error = notice(tone="bad")
@@ -175,7 +174,7 @@ class RunPanel:
                 value="Stop trying" if is_probing else ASK_FOR_ESTIMATE,
                 interactive=not is_busy and self._workspace.dataset is not None,
             ),
-            gr.Markdown(value=_estimate(probe), visible=probe is not None and not is_busy),
+            "" if is_busy else _estimate(probe),
             *(self._run_view(run, left_out=left_out) if run else self._empty_view()),
             *self._history_view(run),
             signature,
@@ -221,10 +220,10 @@ class RunPanel:
         has_failed = run.state in ("failed", "crashed", "damaged")
         return [
             _headline(run),
-            gr.HTML(value=_percent(run), visible=run.state == "running"),
+            _percent(run) if run.state == "running" else None,
             figures(_facts(run) if run.state == "running" else ()),
-            shown(problem(run.error, hint=run.hint) if has_failed else left_out),
-            shown(_advice(run)),
+            problem(run.error, hint=run.hint) if has_failed else left_out,
+            _advice(run),
             gr.Button(visible=is_busy),
             gr.Button(visible=run.state in RESUMABLE),
             gr.Plot(value=plots.loss_curve(losses) if losses else None, visible=bool(losses)),
@@ -236,10 +235,10 @@ class RunPanel:
         has_data = self._workspace.dataset is not None
         return [
             "" if has_data else "Bring in images on the Overview tab first.",
-            gr.HTML(visible=False),
+            None,
             figures(()),
-            shown(""),
-            shown(""),
+            "",
+            "",
             gr.Button(visible=False),
             gr.Button(visible=False),
             gr.Plot(visible=False),
@@ -275,7 +274,7 @@ class RunPanel:
         self._runs.stop_probe(self._kind)
         updates = self.view()
         told = f"**About {duration(seconds)}**: {run_id} took that with the same settings."
-        updates[self.outputs.index(self.estimate)] = gr.Markdown(value=told, visible=True)
+        updates[self.outputs.index(self.estimate)] = told
         return updates
 
     def _cancel(self) -> list[Any]:

@@ -70,15 +70,12 @@ def counted(number: int, singular: str, plural: str = "") -> str:
 
 
 def notice(*, tone: str = "plain") -> gr.Markdown:
-    """A set-off paragraph, hidden until `shown` fills it; `tone` is "plain", "good" or "bad"."""
-    return gr.Markdown(
-        visible=False, elem_classes=["notice", f"notice-{tone}"], latex_delimiters=[]
-    )
+    """A set-off paragraph, hidden while it is empty; `tone` is "plain", "good" or "bad".
 
-
-def shown(value: str) -> Any:
-    """An update for a notice: its text, or hidden without one."""
-    return gr.Markdown(value=value, visible=bool(value))
+    The style sheet hides it, not Gradio: a component that Gradio mounts together with its next
+    value can come up with the value before.
+    """
+    return gr.Markdown(elem_classes=["notice", f"notice-{tone}"], latex_delimiters=[])
 
 
 def figure_row() -> gr.HTML:
@@ -92,19 +89,19 @@ def figure_row() -> gr.HTML:
         ),
         js_on_load="",
         apply_default_css=False,
+        elem_classes="figure-row",
     )
 
 
-def figures(pairs: Sequence[tuple[str, str]]) -> Any:
-    """An update for a figure row: (number, name) pairs, or hidden without any."""
-    values = [{"number": number, "name": name} for number, name in pairs]
-    return gr.HTML(value=values, visible=bool(pairs))
+def figures(pairs: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    """The value of a figure row, from (number, name) pairs; the row is hidden without any."""
+    return [{"number": number, "name": name} for number, name in pairs]
 
 
 def progress_bar(*, label: str) -> gr.HTML:
-    """A bar for 0 to 100 percent, hidden at first."""
+    """A bar for 0 to 100 percent, hidden while it is None."""
     return gr.HTML(
-        value=0,
+        value=None,
         html_template=(
             '<div class="bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
             f'aria-label="{label}" aria-valuenow="{{{{value}}}}">'
@@ -112,7 +109,7 @@ def progress_bar(*, label: str) -> gr.HTML:
         ),
         js_on_load="",
         apply_default_css=False,
-        visible=False,
+        elem_classes="bar-row",
     )
 
 
