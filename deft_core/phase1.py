@@ -259,7 +259,8 @@ class Detection:
     def run(self, images: ImageLoader, folder: RunFolder) -> Generator[Progress, None, ScoreWriter]:
         """The scores of all readable images, after training from the last checkpoint on."""
         n_trained = self._settings.epochs * len(self._standing.trained_rows)
-        meter = Meter(n_trained + images.n_images * (1 + self._encodes_once))
+        n_encoded = images.n_images if self._encodes_once else 0
+        meter = Meter(n_trained + images.n_images, n_encoded=n_encoded)
         loader: Loader = images
         if self._encodes_once:
             loader = yield from encode_once(

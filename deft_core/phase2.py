@@ -44,6 +44,8 @@ from deft_core.training import (
 from deft_core.training_sets import Plan, TrainingSet
 
 SMALLEST_CHANCE = 1e-12
+HEAD_COST = 0.01
+"""What a pass of an image's features through the head takes, of encoding the image, at most."""
 
 
 def run(folder: RunFolder) -> Iterator[Progress]:
@@ -155,7 +157,9 @@ class Adaptation:
         self._meter = Meter(
             sum(settings.epochs * _epoch_size(one) for one in plan.trained)
             + len(plan.test_rows) * n_compared
-            + n_images * (1 + self._encodes_once)
+            + n_images,
+            n_encoded=n_images if self._encodes_once else 0,
+            pass_cost=HEAD_COST if self._encodes_once else 1.0,
         )
 
     def run(self) -> Generator[Progress, None, tuple[Classifier, Predictions]]:

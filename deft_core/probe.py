@@ -18,7 +18,7 @@ def probing(stage: Stage, *, clock: Callable[[], float] = time.monotonic) -> Sta
 
     def probe(folder: RunFolder) -> Generator[Progress, None, None]:
         begun = clock()
-        first: tuple[float, int] | None = None
+        first: tuple[float, float] | None = None
         seconds_left = 0.0
         with closing(stage(folder)) as reports:
             for progress in reports:
@@ -30,10 +30,10 @@ def probing(stage: Stage, *, clock: Callable[[], float] = time.monotonic) -> Sta
                     continue
                 if first is None:
                     # What comes before is loading, which happens once.
-                    first = (now, progress.done)
+                    first = (now, progress.fraction)
                 elif now - first[0] >= MEASURED_SECONDS:
-                    speed = (progress.done - first[1]) / (now - first[0])
-                    seconds_left = (progress.total - progress.done) / max(speed, 1e-9)
+                    speed = (progress.fraction - first[1]) / (now - first[0])
+                    seconds_left = (1 - progress.fraction) / max(speed, 1e-9)
                     break
         seconds = clock() - begun
         folder.write_json(

@@ -70,9 +70,10 @@ T = TypeVar("T")
 @dataclass(frozen=True, kw_only=True)
 class Progress:
     """One report of a run at work. `done` of `total` counts images over all passes of the run, so
-    that an image seen in ten epochs counts ten times; `fraction` is their ratio. `memory_bytes`
-    is the memory of the device, or of the process where that is the CPU. `seconds` were worked on
-    the run until then, before it was cut off too, and without waiting."""
+    that an image seen in ten epochs counts ten times; `fraction` is the share of the work, from 0
+    to 1, in which a pass over features that were encoded before counts less. `memory_bytes` is the
+    memory of the device, or of the process where that is the CPU. `seconds` were worked on the run
+    until then, before it was cut off too, and without waiting."""
 
     stage: str
     epoch: int = 0

@@ -30,23 +30,30 @@ T = TypeVar("T")
 
 
 class Meter:
-    """Counts images over all passes of a run and says when and what to report."""
+    """Counts images over all passes of a run and says when and what to report.
 
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._skipped = 0
-        self._done = 0
+    Where `n_encoded` images are encoded once, a pass over the features of one takes `pass_cost` of
+    the time that encoding it takes.
+    """
+
+    def __init__(self, n_passed: int, *, n_encoded: int = 0, pass_cost: float = 1.0) -> None:
+        self._n_passed, self._n_encoded = n_passed, n_encoded
+        self._pass_cost = pass_cost
+        self._passed = self._encoded = self._skipped = 0
         self._started = time.monotonic()
         self._reported = -math.inf
         self.note = ""
 
     def skip(self, n_images: int) -> None:
-        """Count images that were done before this process began."""
+        """Count passes over images that were done before this process began."""
         self._skipped += n_images
 
-    def add(self, n_images: int) -> bool:
+    def add(self, n_images: int, *, is_encoding: bool = False) -> bool:
         """Whether a report is due now that `n_images` more are done."""
-        self._done += n_images
+        if is_encoding:
+            self._encoded += n_images
+        else:
+            self._passed += n_images
         now = time.monotonic()
         is_due = now - self._reported >= REPORT_EVERY_SECONDS
         if is_due:
@@ -54,16 +61,18 @@ class Meter:
         return is_due
 
     def progress(self, stage: str, **details: Any) -> Progress:
-        speed = self._done / max(time.monotonic() - self._started, 1e-9)
-        done = self._skipped + self._done
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        here = self._encoded + self._pass_cost * self._passed
+        done = self._encoded + self._pass_cost * (self._skipped + self._passed)
+        total = self._n_encoded + self._pass_cost * self._n_passed
         device, memory_bytes = memory_in_use()
         return Progress(
             stage=stage,
-            done=done,
-            total=self._total,
-            fraction=done / max(self._total, 1),
-            images_per_second=speed,
-            seconds_left=(self._total - done) / max(speed, 1e-9),
+            done=self._skipped + self._passed + self._encoded,
+            total=self._n_passed + self._n_encoded,
+            fraction=done / max(total, 1),
+            images_per_second=(self._passed + self._encoded) / seconds,
+            seconds_left=(total - done) * seconds / max(here, 1e-9),
             device=device,
             memory_bytes=memory_bytes,
             note=self.note,
@@ -174,7 +183,7 @@ def encode_once(
     for batch in images.in_order():
         rows.append(batch.rows.cpu())
         features.append(parts.encode(batch.images, encoder).cpu())
-        if meter.add(batch.n_in_all):
+        if meter.add(batch.n_in_all, is_encoding=True):
             yield meter.progress("encoding")
     shares = engine.gather([(torch.cat(rows), torch.cat(features))])
     return FeatureLoader(

@@ -26,7 +26,12 @@ class Work:
             yield Progress(stage="loading")
             self.now += 5
             for done in range(0, self._n_images + 1, 10):
-                yield Progress(stage="training", done=done, total=self._n_images)
+                yield Progress(
+                    stage="training",
+                    done=done,
+                    total=self._n_images,
+                    fraction=done / self._n_images,
+                )
                 self.now += 1
         finally:
             self.is_closed = True

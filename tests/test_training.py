@@ -145,6 +145,23 @@ def test_meter_of_a_resumed_run_does_not_count_old_images_as_speed(
     assert (progress.images_per_second, progress.seconds_left) == (5, 8)
 
 
+def test_passes_over_features_take_little_of_the_time_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seconds = iter([100.0, 101.0, 110.0, 111.0, 112.0])
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    meter = Meter(1000, n_encoded=100, pass_cost=0.1)
+    meter.add(50, is_encoding=True)
+
+    encoding = meter.progress("encoding")
+    meter.add(500)
+    fitting = meter.progress("training")
+
+    assert (encoding.done, encoding.total) == (50, 1100)
+    assert (encoding.fraction, encoding.seconds_left) == (0.25, 30)
+    assert (fitting.done, fitting.fraction, fitting.seconds_left) == (550, 0.5, 12)
+
+
 # --- the loop
 
 
