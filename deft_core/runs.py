@@ -68,6 +68,13 @@ class Runs:
             self._spawn(folder, kind, settings=settings)
         return folder.run_id
 
+    def has_input(self, kind: str) -> bool:
+        """Whether there is what a run of this kind starts from: a data set and, for phase 2, the
+        scores of a phase 1."""
+        if self._store.dataset() is None:
+            return False
+        return kind == "phase1" or self._store.current_run() is not None
+
     def seconds_before(self, kind: str, settings: Config) -> tuple[str, float] | None:
         """The newest run that was done with these settings, and how long it took."""
         for run in self.list(kind):
@@ -234,14 +241,14 @@ class Runs:
         dataset = self._store.dataset()
         if dataset is None:
             raise RunError("This workspace holds no data set.", "Ingest one first.")
-        current = self._store.current_run()
-        if kind == "phase2" and current is None:
-            raise RunError("Phase 2 needs the scores of phase 1.", "Run phase 1 first.")
         if not dataset.n_by_split.get("train"):
             raise RunError(
                 "This data set has no training images.",
                 'Ingest it again with the split "train" for the images to learn from.',
             )
+        if not self.has_input(kind):
+            raise RunError("Phase 2 needs the scores of phase 1.", "Run phase 1 first.")
+        current = self._store.current_run()
         samples = self._store.samples()
         told = _run_samples(samples)
         config = {

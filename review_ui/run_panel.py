@@ -168,11 +168,12 @@ class RunPanel:
         signature = None if left_out else self._signature()
         is_busy = run is not None and not run.is_finished
         is_probing = probe is not None and not probe.is_finished
+        can_start = not is_busy and self._runs.has_input(self._kind)
         return [
-            gr.Button(interactive=not is_busy and self._workspace.dataset is not None),
+            gr.Button(interactive=can_start),
             gr.Button(
                 value="Stop trying" if is_probing else ASK_FOR_ESTIMATE,
-                interactive=not is_busy and self._workspace.dataset is not None,
+                interactive=can_start,
             ),
             "" if is_busy else _estimate(probe),
             *(self._run_view(run, left_out=left_out) if run else self._empty_view()),
@@ -201,8 +202,13 @@ class RunPanel:
         """What the view of the run depends on, cheap to tell."""
         runs = (self.latest(), self._runs.probe(self._kind))
         return [
-            (run.run_id, run.state, asdict(run.progress) if run.progress else None) if run else None
-            for run in runs
+            self._runs.has_input(self._kind),
+            *(
+                (one.run_id, one.state, asdict(one.progress) if one.progress else None)
+                if one
+                else None
+                for one in runs
+            ),
         ]
 
     def _take_in(self) -> str:

@@ -85,6 +85,11 @@ def test_an_empty_workspace_takes_a_data_set_in(
     expect(page.locator(".block.notice-bad:visible")).to_contain_text(
         "The classes dog, DOG give the same prompt."
     )
+    page.get_by_role("tab", name="Adapt").click()
+    expect(page.locator(".block.notice:visible")).to_contain_text(
+        "Phase 2 needs the scores of phase 1"
+    )
+    expect(page.get_by_role("button", name="Start phase 2")).to_be_disabled()
     open_desk(page, app)
     expect(page.get_by_role("heading", name="No suspects yet")).to_be_visible()
 

@@ -194,7 +194,7 @@ def test_how_long_a_run_takes_is_told_before_it_starts(
     assert [path.name for path in (workspace / "runs").iterdir()] == ["probe-phase1"]
 
 
-def test_a_run_is_deleted_after_a_question_and_no_decision_with_it(
+def test_a_run_with_nonsense_in_its_settings_is_refused_and_can_be_deleted_without_a_decision(
     workspace: Path, start_app: StartApp, page: Page
 ) -> None:
     path = workspace / "runs" / "phase1-002"
@@ -218,10 +218,14 @@ def test_a_run_is_deleted_after_a_question_and_no_decision_with_it(
     press(page, "Space")
     wait_until_saved(page)
     tab = open_tab(page, app, "Detect")
+    toasts = page.get_by_test_id("toast-body")
 
+    tab.get_by_role("button", name="Go on with it").click()
+    expect(toasts.filter(has_text="epochs must be a whole number")).to_contain_text("<b>many</b>")
+    assert run.status().state == "failed"
     tab.get_by_role("button", name="Finished runs").click()
     tab.get_by_role("button", name="Delete it ...").click()
-    expect(page.get_by_test_id("toast-body")).to_contain_text("No run is chosen.")
+    expect(toasts.filter(has_text="No run is chosen.")).to_be_visible()
     tab.get_by_role("radio", name=re.compile("phase1-002")).check()
     tab.get_by_role("button", name="Delete it ...").click()
     expect(tab.get_by_text("Delete phase1-002 with its model and log")).to_be_visible()
