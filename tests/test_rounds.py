@@ -265,6 +265,26 @@ def test_a_blind_reviewer_cannot_tell_the_first_decision_from_what_the_run_says(
     assert worlds[1:] == worlds[:1] * 3
 
 
+def test_a_blind_reviewer_cannot_tell_a_decision_that_was_made_anew(store: Store) -> None:
+    """The run has learnt from the first one, although it was taken back."""
+    review = Review(store, clock=Clock())
+    review.set_double_share(1)
+    first = Decision(uid="a", group="a", sample_id=0, verdict="relabel", label=1)
+    review.decide([first], reviewer="ann")
+    second_round(store, predicted=[1, 1, 0, 0, 1], p_clean=[0.95, 0.2, 0.3, 0.9, 0.9])
+    before = review.sample(0, reviewer="bob")
+
+    review.undo(uid="u", reviewer="ann")
+    anew = Decision(uid="b", group="b", sample_id=0, verdict="relabel", label=1)
+    review.decide([anew], reviewer="ann")
+
+    assert before.p_clean is None
+    assert review.sample(0, reviewer="bob") == before
+    assert "has learnt" in review.evidence(0, reviewer="bob").sentence
+    assert ids(review.queue(reviewer="bob").samples) == [1, 2, 0]
+    assert store.verify().is_sound
+
+
 def world_of_bob(
     verdict: str, label: int | None, *, p_clean: float, predicted: int
 ) -> dict[str, Any]:

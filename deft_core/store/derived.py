@@ -12,8 +12,8 @@ current run scored, with all that filters and sorts ask for: `is_clean` is wheth
 the label, which says nothing about an undecided sample that it knew by another one; `is_new` is
 whether the previous run believed what this one flags, `agreed_label` the class that this run and
 the latest classifier agree on, `is_earlier` whether the decision is of an earlier round and
-`is_learnt` whether some decision on the sample is, so that this run may have learnt from it. They
-are kept in the transaction that appends to the log, and can be made anew at any time.
+`is_learnt` whether any decision on the sample is, undone ones too, so that this run may have learnt
+from it. They are kept in the transaction that appends to the log, and can be made anew at any time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from deft_core.store.schema import Connection
 
-VERSION = 9
+VERSION = 10
 """Of the form of the derived tables; a file with another one gets them made anew."""
 NOTHING = ""
 """What an undo or a redo names that found nothing; no event has this group or uid."""
@@ -48,15 +48,17 @@ where undo_of is null and redo_of is null and (ended_at is null or ended_at < d.
 
 _CURRENT_DECISIONS = """
 with opinions as (
-    select sample_id, seq, verdict, label, reviewer, decided_at, round, run_id, is_blind,
-        min(round) over (partition by sample_id) as first_round
+    select sample_id, seq, verdict, label, reviewer, decided_at, round, run_id, is_blind
     from live_events
     where verdict is not null {only}
     qualify row_number() over (partition by sample_id, reviewer order by seq desc) = 1
+), first_rounds as (
+    select sample_id, min(round) as first_round
+    from decisions where verdict is not null {only} group by sample_id
 ), labelled as (
-    select o.*, given_label,
+    select o.*, first_round, given_label,
         case verdict when 'keep' then given_label when 'relabel' then label end as reviewed_label
-    from opinions o join samples using (sample_id)
+    from opinions o join samples using (sample_id) join first_rounds using (sample_id)
 ), ranked as (
     select *,
         count(*) over (partition by sample_id) as n_reviewers,
