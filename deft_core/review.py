@@ -286,15 +286,16 @@ class Review:
         """How far reviewers agree who decided the same samples blind."""
         return Agreement(
             double_share=self.double_share(),
-            n_disputed=self._store.queue.progress()["n_disputed"],
+            n_disputed=self._store.queue.progress(reviewer=None)["n_disputed"],
             pairs=pair_agreements(self._store.reviewers.double_reviews().to_pylist()),
         )
 
     # --- the whole
 
-    def progress(self) -> ReviewProgress:
-        """How far the review of the current run is."""
-        counts = self._store.queue.progress()
+    def progress(self, *, seen_by: str | None = None) -> ReviewProgress:
+        """How far the review of the current run is: in all, or as a reviewer sees it, for whom what
+        he is to decide blind is undecided."""
+        counts = self._store.queue.progress(reviewer=seen_by)
         by_verdict = {row["verdict"]: row for row in self._store.queue.n_by_verdict().to_pylist()}
         return ReviewProgress(
             n_samples=counts["n_scored"],

@@ -82,7 +82,7 @@ def desk_routes(workspace: Workspace) -> APIRouter:
             "run": run.run_id if run else None,
             "similarity_range": review.similarity_range(),
             "clean_threshold": CLEAN_THRESHOLD,
-            "progress": review.progress(),
+            "progress": review.progress(seen_by=review.name(reviewer)),
             "reviewer": review.name(reviewer),
             "double_share": review.double_share(),
         }
@@ -147,7 +147,7 @@ def desk_routes(workspace: Workspace) -> APIRouter:
         return {
             "n_applied": n_applied,
             "group": asked.uid,
-            "progress": review.progress(),
+            "progress": review.progress(seen_by=review.name(reviewer)),
         }
 
     @routes.get("/view")
@@ -273,7 +273,8 @@ def _settle(batch: Batch, *, review: Review, sender: str | None) -> dict[str, An
             else:
                 back = review.redo(uid=item.uid, undo=item.undo, reviewer=reviewer)
                 redone.append(back[:LONGEST_BATCH])
-    return {"progress": review.progress(), "undone": undone, "redone": redone}
+    progress = review.progress(seen_by=review.name(sender))
+    return {"progress": progress, "undone": undone, "redone": redone}
 
 
 def _event(item: Decide | NoteMessage) -> Decision | Note:

@@ -674,6 +674,19 @@ def test_double_review__is_blind_until_the_second_one_has_decided(review: Review
     assert review.history(0, reviewer="bob").events[-1].is_blind
 
 
+def test_double_review__what_is_left_is_what_the_reviewer_has_still_to_decide(
+    review: Review,
+) -> None:
+    double_review(review)
+
+    left = {name: review.progress(seen_by=name).n_left for name in ("ann", "bob", None)}
+
+    assert left == {"ann": 1, "bob": 3, None: 1}
+    assert len(review.queue(reviewer="bob").samples) == 3
+    review.decide([one(0, uid="bob")], reviewer="bob")
+    assert review.progress(seen_by="bob").n_left == 2
+
+
 def test_double_review__a_disagreement_counts_for_nothing_until_it_is_settled(
     review: Review,
 ) -> None:

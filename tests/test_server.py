@@ -254,6 +254,28 @@ def test_a_batch_is_settled_in_order(client: TestClient, workspace: Workspace) -
 
 
 @pytest.mark.usefixtures("fresh")
+def test_each_reviewer_is_told_what_is_left_for_him(
+    client: TestClient, workspace: Workspace
+) -> None:
+    workspace.review.set_double_share(1)
+    body = {"store": workspace.store.id, "items": [decide("first of two", 0)]}
+    bob = {"X-Reviewer": "bob"}
+
+    mine = client.post("/api/v1/decisions", json=body).json()
+    again = client.post("/api/v1/decisions", json=body, headers=bob).json()
+    wanted = {"filter": {"sample_ids": [5]}, "verdict": "keep", "n": 0, "uid": "none"}
+    applied = client.post(
+        "/api/v1/apply", json={**wanted, "store": workspace.store.id, "run": None}, headers=bob
+    ).json()
+
+    assert mine["progress"]["n_left"] == 3
+    assert client.get("/api/v1/session").json()["progress"]["n_left"] == 3
+    told = [client.get("/api/v1/session", headers=bob).json(), again, applied]
+    assert [one["progress"]["n_left"] for one in told] == [4] * 3
+    workspace.review.set_double_share(0)
+
+
+@pytest.mark.usefixtures("fresh")
 def test_a_redo_and_a_note_are_settled_with_the_rest(client: TestClient) -> None:
     store = client.get("/api/v1/session").json()["store"]
     items = [

@@ -308,9 +308,11 @@ class Queue:
             sql=_SEEN, parameters={"n_chosen": round(row["share"] * N_DRAWS), "me": reviewer}
         )
 
-    def progress(self) -> dict[str, int]:
+    def progress(self, *, reviewer: str | None) -> dict[str, int]:
         """How many training samples have a current score, are flagged, are flagged and decided, are
-        disputed, are new suspects, and are decided but ask for a second look."""
+        disputed, are new suspects, and are decided but ask for a second look: as this reviewer sees
+        them, or all that there is for None."""
+        seen = self._seen(reviewer)
         (row,) = self._database.rows(
             f"""
             select count(*) as n_scored,
@@ -320,8 +322,9 @@ class Queue:
                 count(*) filter (is_disputed) as n_disputed,
                 count(*) filter (is_new and verdict is null) as n_new,
                 count(*) filter ({SECOND_LOOK}) as n_second_look
-            from queue where split = 'train'
-            """
+            from {seen.sql} where split = 'train'
+            """,
+            **seen.parameters,
         )
         return row
 
