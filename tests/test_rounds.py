@@ -220,6 +220,18 @@ def test_the_latest_classifier_counts(store: Store, review: Review) -> None:
     assert ids(review.queue(SECOND_LOOK).samples) == []
 
 
+def test_the_latest_classifier_is_not_one_that_was_cut_off_and_ended_later(
+    store: Store, review: Review
+) -> None:
+    decide(review, 0, "keep")
+    second_round(store, predicted=[1, 1, 0, 0, 1], p_clean=[0.1, 0.9, 0.3, 0.9, 0.9])
+    add_predictions(store, [1, 1, 0, 0, 1], [0.95] * 5, run_id="phase2-005", round=2)
+
+    add_predictions(store, [0, 1, 0, 0, 1], [0.95] * 5, run_id="phase2-004", round=2)
+
+    assert ids(review.queue(SECOND_LOOK).samples) == [0]
+
+
 def test_what_the_classifier_said_of_another_label_is_not_shown(
     store: Store, review: Review
 ) -> None:

@@ -564,10 +564,11 @@ def test_predictions_come_in_and_say_where_the_classifier_disagrees(
     runs: Runs, store: Store, tmp_path: Path
 ) -> None:
     worked_through(tmp_path / "phase1-001", store=store)
-    folder = worked_through(tmp_path / "phase1-002", store=store)
+    folder = worked_through(tmp_path / "phase2-002", store=store)
+    folder.write_json("config.json", folder.config() | {"kind": "phase2"})
     folder.write_table("predictions.parquet", predictions())
 
-    assert runs.import_finished() == ("phase1-001", "phase1-002")
+    assert runs.import_finished() == ("phase1-001", "phase2-002")
 
     review = Review(store)
     assert "The classifier disagrees: class 0 12%, class 1 88%." in review.sample(2).changes

@@ -106,6 +106,26 @@ def test_current_run__is_the_latest_phase1(store: Store) -> None:
     )
 
 
+@pytest.mark.parametrize(("late", "round"), [("phase1-001", 1), ("phase1-999", 2)])
+def test_current_run__is_not_one_that_was_cut_off_and_ended_later(
+    store: Store, late: str, round: int
+) -> None:
+    add_scores(store, [0.2] * 4, run_id="phase1-002")
+    add_scores(store, [0.1] * 4, run_id="phase1-1000", round=2)
+
+    add_scores(store, [0.9] * 4, run_id=late, round=round)
+
+    current = store.current_run()
+    assert current is not None
+    assert (current.run_id, current.round) == ("phase1-1000", 2)
+    assert store.current_run_id() == "phase1-1000"
+    assert store.queue.points(reviewer=None)["p_clean"].to_pylist() == pytest.approx([0.1] * 4)
+    rows = store.queue.rows(range(4), reviewer="me")
+    assert not any(rows["was_clean"].to_pylist() + rows["is_new"].to_pylist())
+    assert not any(store.samples()["is_selected"].to_pylist())
+    assert store.verify().is_sound
+
+
 def test_decisions__survive_a_process_that_dies_without_closing(tmp_path: Path) -> None:
     path = tmp_path / "store.duckdb"
     make_store([0, 1], path=path).close()

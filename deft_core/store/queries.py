@@ -245,7 +245,10 @@ class Store:
             left join queue q using (sample_id)
             left join (
                 from scores
-                where run = (select max(seq) from runs where kind = 'phase1' and round = 1)
+                where run = (
+                    select seq from placed_runs where kind = 'phase1' and round = 1
+                    order by place desc limit 1
+                )
             ) f using (sample_id)
             left join current_decisions d using (sample_id)
             left join decisions b on d.verdict = 'both' and b.seq = d.seq
@@ -276,8 +279,8 @@ class Store:
         neighbours: pa.Table | None = None,
         predictions: pa.Table | None = None,
     ) -> None:
-        """Take a finished run in; a phase 1, with its scores, becomes the current run, and the
-        predictions of a phase 2 the current ones."""
+        """Take a finished run in. Of the phase 1s, with their scores, the newest of the last round
+        is the current run; the predictions of such a phase 2 are the current ones."""
         with self._database.writing() as connection:
             (row,) = connection.execute("select coalesce(max(seq), 0) + 1 from runs").fetchall()
             seq = row[0]
@@ -316,9 +319,10 @@ class Store:
         return [ImportedRun(**row) for row in rows]
 
     def current_run(self) -> ImportedRun | None:
-        """The latest imported phase 1, whose scores make the queue; None before there is one."""
-        phase1 = [run for run in self.runs() if run.kind == "phase1"]
-        return phase1[-1] if phase1 else None
+        """The newest imported phase 1 of the last round, whose scores make the queue; None before
+        there is one."""
+        run_id = self.current_run_id()
+        return next((run for run in self.runs() if run.run_id == run_id), None)
 
     def current_run_id(self) -> str | None:
         """The id of the current run, without its settings and report: cheap for every answer."""

@@ -277,11 +277,35 @@ def _m005_repetitions(connection: Connection) -> None:
     )
 
 
+def _m006_place_of_a_run(connection: Connection) -> None:
+    connection.execute(
+        """
+        create view placed_runs as
+            select seq, run_id, kind, round,
+                row(round, coalesce(try_cast(split_part(run_id, '-', 2) as hugeint), 0)) as place
+            from runs;
+        create or replace view current_run as
+            from placed_runs where kind = 'phase1' order by place desc limit 1;
+        create or replace view previous_run as
+            from placed_runs
+            where kind = 'phase1' and round < (select round from current_run)
+            order by place desc limit 1;
+        create or replace view current_scores as
+            from scores where run = (select seq from current_run);
+        create or replace view current_predictions as
+            from predictions where run = (
+                select seq from placed_runs where kind = 'phase2' order by place desc limit 1
+            );
+        """
+    )
+
+
 MIGRATIONS: Sequence[Migration] = (
     _m001_initial,
     _m002_review_desk,
     _m003_prompts_and_margins,
     _m004_rounds,
     _m005_repetitions,
+    _m006_place_of_a_run,
 )
 """In order; a released one is never changed. The version of a file counts those it has had."""
