@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -254,7 +255,7 @@ class Runs:
         told = _run_samples(samples)
         config = {
             "kind": kind,
-            "round": self._round(kind, current, told),
+            "round": _round(kind, current, told),
             "created_at": utc_now().isoformat(),
             "root": str(dataset.root),
             "cache": str(self._cache),
@@ -267,23 +268,6 @@ class Runs:
         path = self._path / name
         with explaining(RunFolder(path)):
             return RunFolder.create(path, config=config, samples=told)
-
-    def _round(self, kind: str, current: ImportedRun | None, told: pa.Table) -> int:
-        """The round of a new run that is told this of the samples: a new one begins with the first
-        phase 1 that learns of a decision."""
-        if current is None:
-            return 1
-        if kind == "phase2":
-            return current.round
-        try:
-            before = self._folder(current.run_id).samples()
-        except RunError:
-            return current.round + 1
-        decided = ["sample_id", "final_label", "is_reviewed"]
-        is_same = before.select(decided).sort_by("sample_id") == told.select(decided).sort_by(
-            "sample_id"
-        )
-        return current.round if is_same else current.round + 1
 
     def _spawn(self, folder: RunFolder, kind: str, *, settings: Config) -> None:
         package_root = str(Path(__file__).resolve().parent.parent)
@@ -348,7 +332,25 @@ class Runs:
             scores=queue_scores(folder) if config["kind"] == "phase1" else None,
             neighbours=neighbours(folder) if (folder.path / NEIGHBOURS).exists() else None,
             predictions=predictions(folder) if (folder.path / PREDICTIONS).exists() else None,
+            told=_told(folder.samples()),
         )
+
+
+def _round(kind: str, current: ImportedRun | None, told: pa.Table) -> int:
+    """The round of a new run that is told this of the samples: a new one begins with the first
+    phase 1 that learns of a decision."""
+    if current is None:
+        return 1
+    is_same = kind == "phase2" or current.told == _told(told)
+    return current.round if is_same else current.round + 1
+
+
+def _told(samples: pa.Table) -> str:
+    """A digest of what a run is told of the decisions on these samples."""
+    rows = samples.sort_by("sample_id")
+    columns = (rows["sample_id"], rows["final_label"].fill_null(NO_LABEL), rows["is_reviewed"])
+    content = b"".join(column.to_numpy().tobytes() for column in columns)
+    return hashlib.sha256(content).hexdigest()
 
 
 def _launched(program: Sequence[str], *, n_processes: int) -> Sequence[str]:

@@ -152,6 +152,25 @@ def test_a_new_round_begins_with_the_first_run_that_learns_of_a_decision(
     assert rounds == [1, 1, 2, 2]
 
 
+@pytest.mark.parametrize("how", ["deleted", "damaged"])
+def test_a_round_does_not_end_with_the_folder_of_its_run(
+    runs: Runs, store: Store, tmp_path: Path, how: str
+) -> None:
+    Review(store).decide([Decision(uid="a", group="a", sample_id=3, verdict="exclude")])
+    runs.wait(start(runs, "good"))
+    if how == "deleted":
+        runs.delete("phase1-001")
+    else:
+        (tmp_path / "phase1-001" / "samples.parquet").write_bytes(b"PAR1")
+
+    assert runs.wait(start(runs, "good")).round == 1
+
+    Review(store).decide([Decision(uid="b", group="b", sample_id=3, verdict="unsure")])
+    assert runs.wait(start(runs, "good")).round == 1
+    Review(store).decide([Decision(uid="c", group="c", sample_id=3, verdict="keep")])
+    assert runs.wait(start(runs, "good")).round == 2
+
+
 def test_results_are_taken_in_by_whoever_looks_next(
     runs: Runs, store: Store, tmp_path: Path
 ) -> None:

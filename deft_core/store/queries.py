@@ -84,7 +84,8 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportedRun:
-    """A finished run whose results the store holds."""
+    """A finished run whose results the store holds. `told` is the same for two runs that were told
+    the same of every sample; None where that is not known."""
 
     run_id: str
     kind: str
@@ -92,6 +93,7 @@ class ImportedRun:
     imported_at: datetime
     settings: dict[str, Any]
     report: dict[str, Any]
+    told: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,6 +280,7 @@ class Store:
         scores: pa.Table | None = None,
         neighbours: pa.Table | None = None,
         predictions: pa.Table | None = None,
+        told: str | None = None,
     ) -> None:
         """Take a finished run in. Of the phase 1s, with their scores, the newest of the last round
         is the current run; the predictions of such a phase 2 are the current ones."""
@@ -287,7 +290,7 @@ class Store:
             connection.execute(
                 """
                 insert into runs
-                values ($seq, $run_id, $kind, $round, $imported_at, $settings, $report)
+                values ($seq, $run_id, $kind, $round, $imported_at, $settings, $report, $told)
                 """,
                 {
                     "seq": seq,
@@ -297,6 +300,7 @@ class Store:
                     "imported_at": naive(imported_at),
                     "settings": json.dumps(settings),
                     "report": json.dumps(report),
+                    "told": told,
                 },
             )
             for table, rows, columns in (

@@ -300,6 +300,10 @@ def _m006_place_of_a_run(connection: Connection) -> None:
     )
 
 
+def _m007_what_a_run_was_told(connection: Connection) -> None:
+    connection.execute("alter table runs add column told varchar")
+
+
 MIGRATIONS: Sequence[Migration] = (
     _m001_initial,
     _m002_review_desk,
@@ -307,5 +311,6 @@ MIGRATIONS: Sequence[Migration] = (
     _m004_rounds,
     _m005_repetitions,
     _m006_place_of_a_run,
+    _m007_what_a_run_was_told,
 )
 """In order; a released one is never changed. The version of a file counts those it has had."""
