@@ -147,6 +147,46 @@ def test_a_relabel_that_is_undone_after_the_next_round_is_a_suspect_again(
     assert store.verify().is_sound
 
 
+def test_what_is_suggested_for_an_undecided_sample_is_beside_the_given_label(
+    store: Store, review: Review
+) -> None:
+    """The run knew both by the label of a decision that was taken back since."""
+    decide(review, 0, "relabel", 1)
+    decide(review, 1, "relabel", 2)
+    second_round(store, predicted=[0, 2, 0, 0, 1], p_clean=[0.1, 0.9, 0.3, 0.9, 0.9])
+    decided = [review.sample(one).suggested_label for one in (0, 1)]
+
+    review.undo(uid="u1")
+    review.undo(uid="u2")
+
+    assert decided == [0, None]
+    assert [review.sample(one).suggested_label for one in (0, 1)] == [None, 2]
+    assert ids(review.queue(Filter(has_suggestion=True)).samples) == [2, 1]
+    assert store.verify().is_sound
+    review.redo(uid="r")
+    review.redo(uid="s")
+    assert [review.sample(one).suggested_label for one in (0, 1)] == decided
+    assert store.verify().is_sound
+
+
+@pytest.mark.parametrize("is_one_of_many", [True, False])
+def test_the_given_label_is_not_right_beside_itself(
+    store: Store, review: Review, is_one_of_many: bool
+) -> None:
+    decide(review, 0, "relabel", 1)
+    second_round(store, predicted=[0, 1, 0, 0, 1], p_clean=[0.1, 0.9, 0.3, 0.9, 0.9])
+    assert review.sample(0).suggested_label == 0
+
+    if is_one_of_many:
+        wanted = Filter(name="second look", has_suggestion=True)
+        review.decide_matching(wanted, uid="m", verdict="both", n_expected=1)
+    else:
+        decide(review, 0, "both", 0)
+
+    assert review.sample(0).verdict == "both"
+    assert store.samples()["other_label"].to_pylist()[0] is None
+
+
 def test_a_decision_asks_for_a_second_look_when_both_models_say_another_class(
     store: Store, review: Review
 ) -> None:

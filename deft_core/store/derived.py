@@ -9,11 +9,13 @@ Every reviewer has one opinion on a sample, his last live decision.
 `ended_groups` holds the undos that count; `current_decisions` holds what counts for each sample,
 `current_notes` the note of each reviewer on it; `queue` has one row for each sample that the
 current run scored, with all that filters and sorts ask for: `is_clean` is whether the run believed
-the label, which says nothing about an undecided sample that it knew by another one; `is_new` is
-whether the previous run believed what this one flags, `agreed_label` the class that this run and
-the latest classifier agree on, `is_earlier` whether the decision is of an earlier round and
-`is_learnt` whether any decision on the sample is, undone ones too, so that this run may have learnt
-from it. They are kept in the transaction that appends to the log, and can be made anew at any time.
+the label, which says nothing about an undecided sample that it knew by another one;
+`suggested_label` is the class that it predicts, unless an undecided sample was given it, or the run
+knew a decided one by it; `is_new` is whether the previous run believed what this one flags,
+`agreed_label` the class that this run and the latest classifier agree on, `is_earlier` whether the
+decision is of an earlier round and `is_learnt` whether any decision on the sample is, undone ones
+too, so that this run may have learnt from it. They are kept in the transaction that appends to the
+log, and can be made anew at any time.
 """
 
 from __future__ import annotations
@@ -94,6 +96,8 @@ _ONLY_TOUCHED = "and sample_id in (from touched)"
 
 _IS_CLEAN = "({c}.is_believed and (d.verdict is not null or {c}.scored_label = {c}.given_label))"
 
+_SUGGESTED = "nullif({c}.predicted_label, if(d.verdict is null, {c}.given_label, {c}.scored_label))"
+
 _QUEUE = f"""
 with scored as (
     select c.* exclude (is_clean, scored_label), c.is_clean as is_believed, s.given_label,
@@ -102,7 +106,8 @@ with scored as (
     from current_scores c join samples s using (sample_id)
 )
 select c.sample_id, c.split, c.position, c.p_clean, {_IS_CLEAN.format(c="c")} as is_clean,
-    c.is_believed, c.given_label, c.scored_label, c.suggested_label,
+    c.is_believed, c.given_label, c.scored_label, c.predicted_label,
+    {_SUGGESTED.format(c="c")} as suggested_label,
     coalesce(c.margin, c.pos_sim - c.predicted_pos_sim) as margin,
     lower(c.file_name) as folded_name,
     (md5_number_lower(c.sha256) % {N_DRAWS})::integer as draw,
@@ -156,6 +161,7 @@ def refresh(connection: Connection, *, has_notes: bool = True) -> None:
     connection.execute(
         f"""
         update queue set is_clean = {_IS_CLEAN.format(c="queue")},
+            suggested_label = {_SUGGESTED.format(c="queue")},
             verdict = d.verdict, reviewed_label = d.reviewed_label,
             reviewer = d.reviewer, n_reviewers = d.n_reviewers, seq = d.seq,
             other_seq = d.other_seq,

@@ -233,15 +233,18 @@ class Store:
         of the current decision, and the notes of all reviewers; null where there is no score, no
         decision or no note. A disputed sample is unsure, which none of its reviewers said.
         `other_label` of a sample with two right labels is the one that the decision names or, where
-        it names none, the one that was suggested then; `is_selected` is what the last phase 1 of
-        the first round found clean."""
+        it names none, the one that was suggested then, if that is not the given one; `is_selected`
+        is what the last phase 1 of the first round found clean."""
         return self._database.table(
             """
             select s.*, q.p_clean, q.is_clean, q.scored_label, q.suggested_label,
                 d.verdict, coalesce(d.is_disputed, false) as is_disputed, d.reviewed_label,
                 case when not d.is_disputed then d.reviewer end as reviewer,
                 d.decided_at, d.round,
-                coalesce(b.label, (b.shown->>'suggested_label')::integer) as other_label, n.note,
+                coalesce(
+                    b.label, nullif((b.shown->>'suggested_label')::integer, s.given_label)
+                ) as other_label,
+                n.note,
                 f.is_clean as is_selected
             from samples s
             left join queue q using (sample_id)

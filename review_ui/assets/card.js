@@ -1,6 +1,6 @@
 /** Card mode: one image, its labels, the classes that it resembles, and why it is in the queue. */
 
-import { isBlindChoice, isUsual, usualChoice } from "./choice.js";
+import { isBlindChoice, isUsual, suggestedBeside, usualChoice } from "./choice.js";
 import { fraction, make, percent, write } from "./dom.js";
 import { Evidence } from "./evidence.js";
 import { RETRY_MS } from "./net.js";
@@ -146,7 +146,7 @@ export class Card {
 
   /** The given and the suggested label, or the given one and another that is asked for. */
   takeBoth() {
-    const { suggested_label: label } = this.sample;
+    const label = suggestedBeside(this.sample);
     if (label === null) this.pick("both", "Which class does it show, too?");
     else this.decide({ verdict: "both", label });
   }
@@ -155,10 +155,12 @@ export class Card {
   pick(verdict, title) {
     const { sample } = this;
     if (!this.mayDecide(sample, { verdict })) return;
-    const given = sample.is_second_look ? [sample.given_label] : [];
+    const { label: usual } = usualChoice(sample);
+    const taken = verdict === "both" ? sample.given_label : usual;
+    const near = [usual, sample.given_label, ...sample.top_labels];
     this.desk.picker.open({
       title,
-      first: [...given, ...sample.top_labels],
+      first: near.filter((label) => label !== taken),
       onPick: (label) => this.decide({ verdict, label }, sample),
     });
   }

@@ -20,6 +20,11 @@ export function isUsual(choice, sample) {
   return one.verdict === other.verdict && one.label === other.label;
 }
 
+/** The suggested label where it can be right beside the given one, else null. */
+export function suggestedBeside({ suggested_label: label, given_label: given }) {
+  return label === given ? null : label;
+}
+
 /** Whether a choice can be made without seeing the picture. */
 export function isBlindChoice({ verdict }) {
   return verdict === "exclude" || verdict === "unsure";

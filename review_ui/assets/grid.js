@@ -3,7 +3,7 @@
  * a class or verdict; one key then confirms the page as one step.
  */
 
-import { isBlindChoice, isUsual, settled, usualChoice } from "./choice.js";
+import { isBlindChoice, isUsual, settled, suggestedBeside, usualChoice } from "./choice.js";
 import { counted, countedImages, write } from "./dom.js";
 import { RETRY_MS } from "./net.js";
 import { Pictures } from "./pictures.js";
@@ -234,8 +234,8 @@ export class Grid {
   /** The other class is the suggested one; where there is none it is asked for. */
   planBoth() {
     const plan = (other) =>
-      this.plan(({ suggested_label: label }) => ({ verdict: "both", label: label ?? other }));
-    const nWithout = this.chosen.filter((one) => one.suggested_label === null).length;
+      this.plan((sample) => ({ verdict: "both", label: suggestedBeside(sample) ?? other }));
+    const nWithout = this.chosen.filter((one) => suggestedBeside(one) === null).length;
     if (nWithout === 0) plan(null);
     else
       this.desk.picker.open({

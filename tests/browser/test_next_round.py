@@ -156,6 +156,48 @@ def test_the_given_label_and_the_suggestion_are_a_key_away(app: App, page: Page)
     assert decided_anew(app) == {0: ("relabel", DOG), 2: ("keep", 2)}
 
 
+def second_labels(app: App) -> list[int | None]:
+    """What is right beside the given label of 0 and of 2, read after the application ended."""
+    app.stop()
+    with Workspace.open(app.workspace) as workspace:
+        labels = workspace.store.samples()["other_label"].to_pylist()
+    return [labels[0], labels[2]]
+
+
+def test_both_asks_for_a_class_where_the_given_one_is_suggested(app: App, page: Page) -> None:
+    press(page, "b")
+    expect(page.locator(".desk-file")).to_contain_text("02 ")
+    press(page, "b")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Which class does it show, too?")
+    expect(dialog.get_by_role("option").first).to_have_text("caterpillar")  # As it was decided.
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="This queue is done")).to_be_visible()
+    wait_until_saved(page)
+    leave(page)
+    assert second_labels(app) == [DOG, 1]
+
+
+def test_both_in_the_grid_asks_for_a_class_where_the_given_one_is_suggested(
+    app: App, page: Page
+) -> None:
+    page.keyboard.press("g")
+    tiles = page.locator('.desk-tile[data-kind="open"][data-picture="there"]')
+    expect(tiles).to_have_count(2)
+    for tile in (tiles.first, tiles.last):
+        tile.click()
+    page.keyboard.press("b")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("1 image without a suggestion")
+    dialog.get_by_role("combobox", name="Class name").fill("caterpillar")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="This queue is done")).to_be_visible()
+    wait_until_saved(page)
+    leave(page)
+    assert second_labels(app) == [DOG, 1]
+
+
 def test_a_page_of_questioned_decisions_stays_by_default(app: App, page: Page) -> None:
     page.keyboard.press("g")
     tiles = page.locator('.desk-tile[data-kind="open"][data-picture="there"]')
