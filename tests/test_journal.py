@@ -110,21 +110,34 @@ def test_a_journal_of_another_store_is_refused(path: Path, tmp_path: Path) -> No
     assert "move this one away" in caught.value.hint
 
 
-def test_a_database_and_a_journal_with_different_stories_are_refused(path: Path) -> None:
+@pytest.mark.parametrize(("n_journal", "n_database"), [(1, 1), (3, 2), (2, 3)])
+def test_a_database_and_a_journal_with_different_stories_are_refused(
+    path: Path, n_journal: int, n_database: int
+) -> None:
     early = journal_path(path).read_bytes()
     copy = path.with_name("copy.duckdb")
     shutil.copy(path, copy)
     with Store(path) as store:
-        decide(store, ("d", "d", 3, "unsure", None))
+        for i in range(n_journal):
+            decide(store, (f"d{i}", f"d{i}", i, "unsure", None))
     late = journal_path(path).read_bytes()
     journal_path(path).write_bytes(early)
     shutil.copy(copy, path)
     with Store(path) as store:
-        decide(store, ("other", "other", 3, "keep", None))
+        for i in range(n_database):
+            decide(store, (f"other {i}", f"other {i}", i, "keep", None))
+        expected = verdicts(store)
+    own = journal_path(path).read_bytes()
     journal_path(path).write_bytes(late)
 
-    with pytest.raises(StoreError, match="tell different stories from event 5"):
+    n_shared = 4 + min(n_journal, n_database)
+    with pytest.raises(StoreError, match=f"tell different stories: event {n_shared} "):
         Store(path)
+
+    journal_path(path).write_bytes(own)
+    with Store(path) as store:
+        assert verdicts(store) == expected
+        assert store.verify().is_sound
 
 
 @pytest.mark.parametrize("number", [0, -1])

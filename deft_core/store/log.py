@@ -393,20 +393,23 @@ class DecisionLog:
                 "Events are missing from the middle: restore a copy from the backups folder; "
                 "the journal beside it brings what came later.",
             )
+        self._check_story(journal, last=row["last"])
         if journal.last_seq > row["last"]:
             self._reapply(journal, last=row["last"])
-        (same,) = self._database.rows(
-            "select count(*) as n from decisions where seq = $seq and uid = $uid",
-            seq=journal.last_seq,
-            uid=journal.last_uid,
+        journal.append(self._events(after=journal.last_seq))
+
+    def _check_story(self, journal: Journal, *, last: int) -> None:
+        """StoreError when the last event that both have is not the same in both."""
+        shared = min(last, journal.last_seq)
+        same = self._database.rows(
+            "from decisions where seq = $seq and uid = $uid", seq=shared, uid=journal.uid(shared)
         )
-        if journal.last_seq and not same["n"]:
+        if shared and not same:
             raise StoreError(
-                f"{journal.path} and {self._database.path} tell different stories from "
-                f"event {journal.last_seq} on.",
+                f"{journal.path} and {self._database.path} tell different stories: "
+                f"event {shared} is not the same in both.",
                 "One of them was replaced. Put the right one back, or move the journal away.",
             )
-        journal.append(self._events(after=journal.last_seq))
 
     def _reapply(self, journal: Journal, *, last: int) -> None:
         with self._database.writing() as connection:
