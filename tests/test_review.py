@@ -430,7 +430,7 @@ def test_count_and_confusion(review: Review) -> None:
     review.decide([one(2)])
 
     assert review.count(Filter(name="all")) == Counts(
-        n_matching=4, n_flagged=3, n_undecided=3, n_with_suggestion=2, n_leased=0
+        n_matching=4, n_flagged=3, n_undecided=3, n_with_suggestion=2, n_leased=0, counted_at=1
     )
     review.queue(reviewer="ann", is_leased=True, limit=1)
     assert review.count(Filter(name="all")).n_leased == 1
@@ -731,10 +731,42 @@ def test_double_review__many_at_once_are_blind_where_nothing_was_shown(review: R
     double_review(review)
     review.decide([one(0, "relabel", 1, uid="b0")], reviewer="bob")
     every = Filter(name="all", sample_ids=(0, 1))
+    counts = review.count(every, reviewer="bob")
 
-    review.decide_matching(every, uid="all", verdict="unsure", n_expected=2, reviewer="bob")
+    review.decide_matching(
+        every,
+        uid="all",
+        verdict="unsure",
+        n_expected=2,
+        counted_at=counts.counted_at,
+        reviewer="bob",
+    )
 
     assert [review.sample(i).is_disputed for i in (0, 1)] == [False, True]
+
+
+@pytest.mark.parametrize(("is_counted_again", "is_disputed"), [(False, True), (True, False)])
+def test_double_review__many_at_once_overrule_nothing_that_came_after_the_count(
+    review: Review, is_counted_again: bool, is_disputed: bool
+) -> None:
+    double_review(review)
+    every = Filter(name="all", sample_ids=(0, 1))
+    counts = review.count(every, reviewer="ann")
+    review.decide([one(0, "relabel", 1, uid="b0")], reviewer="bob")
+    if is_counted_again:
+        counts = review.count(every, reviewer="ann")
+
+    review.decide_matching(
+        every,
+        uid="all",
+        verdict="keep",
+        n_expected=counts.n_matching,
+        counted_at=counts.counted_at,
+        reviewer="ann",
+    )
+
+    assert review.sample(0).is_disputed is is_disputed
+    assert review.history(0).events[-1].is_blind is is_disputed
 
 
 def test_agreement__counts_what_was_decided_blind_and_nothing_else(review: Review) -> None:

@@ -331,6 +331,7 @@ def test_current_decisions__equal_the_replayed_log_and_a_plain_model(
                     verdict=what,
                     label=label_of(what),
                     n_expected=N_SAMPLES,
+                    counted_at=None,
                     run_id="phase1-001",
                     reviewer=reviewer,
                     decided_at=NOW,

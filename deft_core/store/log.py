@@ -160,14 +160,16 @@ class DecisionLog:
         verdict: str,
         label: int | None,
         n_expected: int,
+        counted_at: int | None,
         run_id: str | None,
         reviewer: str,
         decided_at: datetime,
     ) -> int:
         """How many samples match now and, unless these are not `n_expected`, got the verdict in
         one group. "suggested" gives each its suggested label, "both" names it beside the given
-        one, "standing" repeats the decision that counts. Sent again, the first answer. StoreError
-        when `run_id` is not the current run."""
+        one, "standing" repeats the decision that counts. What came after `counted_at` in the log
+        was not shown. Sent again, the first answer. StoreError when `run_id` is not the current
+        run."""
         with self._appending() as connection:
             (known,) = connection.execute(
                 "select count(*) from decisions where grp = $uid and reviewer = $reviewer",
@@ -198,8 +200,9 @@ class DecisionLog:
                         case when $verdict in ('suggested', 'both') then suggested_label
                             when $verdict = 'standing' and standing = 'relabel' then reviewed_label
                             else $label::integer end as label,
-                        null::varchar as note, null::varchar as run_id, seen, $reviewer as reviewer,
-                        $decided_at::timestamp as decided_at
+                        null::varchar as note, null::varchar as run_id,
+                        case when seen <= $counted_at::bigint then seen end as seen,
+                        $reviewer as reviewer, $decided_at::timestamp as decided_at
                     from matched
                 )"""
                 connection.execute(
@@ -209,6 +212,7 @@ class DecisionLog:
                         "uid": uid,
                         "verdict": verdict,
                         "label": label,
+                        "counted_at": counted_at,
                         "reviewer": reviewer,
                         "decided_at": naive(decided_at),
                         **_n_chosen(connection),
