@@ -6,6 +6,8 @@ import gzip
 import json
 import os
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -293,6 +295,29 @@ def test_a_copy_beside_the_journal_gets_what_came_later(path: Path) -> None:
     with Store(path) as store:
         assert verdicts(store) == {0: ("relabel", 2), 3: ("keep", 0)}
         assert store.log.n_reapplied == 1
+
+
+def test_a_copy_after_a_crash_needs_the_write_ahead_log_out_of_the_way(path: Path) -> None:
+    with Store(path) as store:
+        copy = store.copy(name="copy.duckdb")
+    script = """
+import os, sys
+from tests.test_store import Store, decide
+decide(Store(sys.argv[1]), ("later", "later", 3, "keep", None))
+os._exit(1)
+"""
+    subprocess.run([sys.executable, "-c", script, str(path)], check=False, cwd=Path.cwd())
+    copy.replace(path)
+    left = path.with_name("store.duckdb.wal")
+
+    with pytest.raises(StoreError, match="does not match") as caught:
+        Store(path)
+    assert f"move {left} away" in caught.value.hint
+
+    left.rename(path.with_name("old.wal"))
+    with Store(path) as store:
+        assert verdicts(store) == {0: ("relabel", 2), 3: ("keep", 0)}
+        assert store.verify().is_sound
 
 
 def test_a_store_of_the_first_schema_is_copied_and_brought_up_to_date(tmp_path: Path) -> None:
