@@ -224,6 +224,7 @@ def test_decide__every_verdict(review: Review) -> None:
         (one(0, "keep", 1), "Verdict keep takes no label, found 1"),
         (one(0, "both", 3), "Both needs a label from 0 to 2, found 3"),
         (replace(one(0), run="phase1-007"), 'There is no run "phase1-007"'),
+        (replace(one(0), run="\ud800"), r"The run holds '\\ud800', which is no character to write"),
         (one(2**31), "No sample with id 2147483648"),
         (one(10**60), "No sample with id 1000"),
         (one(0, uid="x" * 201), "The uid has 201 characters; it must have 1 to 200"),
@@ -495,6 +496,19 @@ def test_decide_matching__refuses_what_cannot_be(
 ) -> None:
     with pytest.raises(StoreError, match=message):
         review.decide_matching(Filter(), uid=uid, verdict=verdict, label=label, n_expected=3)
+
+
+def test_decide_matching__refuses_a_uid_that_is_taken(review: Review) -> None:
+    review.decide([one(2, uid="b:2")])
+    wanted = Filter(name="all", sample_ids=(0, 2))
+
+    with pytest.raises(StoreError, match='"b" is the id of another act'):
+        review.decide_matching(wanted, uid="b", verdict="exclude", n_expected=2)
+
+    assert (review.sample(0).verdict, review.sample(2).verdict) == (None, "keep")
+    assert review.decide_matching(wanted, uid="c", verdict="exclude", n_expected=2) == 2
+    with pytest.raises(StoreError, match='"c" is the id of another act'):
+        review.decide_matching(wanted, uid="c", verdict="keep", n_expected=2, reviewer="ann")
 
 
 # --- undo and redo

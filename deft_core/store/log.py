@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 
 from deft_core.errors import StoreError
@@ -169,7 +170,7 @@ class DecisionLog:
         one group. "suggested" gives each its suggested label, "both" names it beside the given
         one, "standing" repeats the decision that counts. What came after `counted_at` in the log
         was not shown. Sent again, the first answer. StoreError when `run_id` is not the current
-        run."""
+        run, or another act has the `uid`."""
         with self._appending() as connection:
             (known,) = connection.execute(
                 "select count(*) from decisions where grp = $uid and reviewer = $reviewer",
@@ -205,19 +206,24 @@ class DecisionLog:
                         $reviewer as reviewer, $decided_at::timestamp as decided_at
                     from matched
                 )"""
-                connection.execute(
-                    _APPEND.format(source=source, chosen="matched", scores=_CURRENT_SCORES),
-                    {
-                        "last": _last_seq(connection),
-                        "uid": uid,
-                        "verdict": verdict,
-                        "label": label,
-                        "counted_at": counted_at,
-                        "reviewer": reviewer,
-                        "decided_at": naive(decided_at),
-                        **_n_chosen(connection),
-                    },
-                )
+                append = _APPEND.format(source=source, chosen="matched", scores=_CURRENT_SCORES)
+                parameters = {
+                    "last": _last_seq(connection),
+                    "uid": uid,
+                    "verdict": verdict,
+                    "label": label,
+                    "counted_at": counted_at,
+                    "reviewer": reviewer,
+                    "decided_at": naive(decided_at),
+                    **_n_chosen(connection),
+                }
+                try:
+                    connection.execute(append, parameters)
+                except duckdb.ConstraintException as error:
+                    raise StoreError(
+                        f'"{uid}" is the id of another act; nothing was changed.',
+                        "Confirm again.",
+                    ) from error
                 matched = _ids(connection, "select sample_id from matched")
                 with derived.touching(connection, matched):
                     derived.refresh(connection, has_notes=False)
