@@ -339,17 +339,17 @@ def test_decisions_stay_when_a_new_round_is_scored(store: Store, review: Review)
 def test_decide__is_about_the_run_that_was_shown(store: Store, review: Review) -> None:
     """Also when it arrives after another run, which suggests another class, came in."""
     shown = review.sample(0)
-    add_scores(store, [0.5, 0.75, 0.125, 0.5], predicted=[2, 1, 0, 0], run_id="p2", round=2)
+    add_scores(store, [0.5, 0.75, 0.125, 0.5], predicted=[2, 1, 0, 0], run_id="phase1-002", round=2)
 
     review.decide([replace(one(0, "both"), run=shown.run)])
-    review.decide([replace(one(2, "both", 1), run="p2"), one(3, "both")])
+    review.decide([replace(one(2, "both", 1), run="phase1-002"), one(3, "both")])
 
     (event,) = review.history(0).events
     assert (shown.run, shown.suggested_label) == ("phase1-001", 1)
     assert (event.round, event.run_id) == (1, "phase1-001")
     (logged,) = store.log.history(0).to_pylist()
     assert logged["shown"] == '{"p_clean":0.25,"suggested_label":1}'
-    assert [event.run_id for event in review.history(3).events] == ["p2"]
+    assert [event.run_id for event in review.history(3).events] == ["phase1-002"]
     assert store.samples()["other_label"].to_pylist() == [1, None, 1, None, None]
     with pytest.raises(StoreError, match="A new run has scored the images since"):
         review.decide_matching(Filter(), uid="b", verdict="keep", n_expected=0, run=shown.run)
@@ -841,7 +841,7 @@ def test_evidence__shows_trusted_samples_and_says_why(store: Store, review: Revi
     neighbours = pa.table(
         {"sample_id": [0], "nearest": [[1, 3]], "nearest_given": [[3]], "nearest_predicted": [[1]]}
     )
-    add_scores(store, [0.25, 0.75], predicted=[1, 1], run_id="p2", neighbours=neighbours)
+    add_scores(store, [0.25, 0.75], predicted=[1, 1], run_id="phase1-002", neighbours=neighbours)
 
     evidence = review.evidence(0)
 

@@ -263,7 +263,13 @@ def test_each_reviewer_is_told_what_is_left_for_him(
 
     mine = client.post("/api/v1/decisions", json=body).json()
     again = client.post("/api/v1/decisions", json=body, headers=bob).json()
-    wanted = {"filter": {"sample_ids": [5]}, "verdict": "keep", "n": 0, "uid": "none"}
+    wanted = {
+        "filter": {"sample_ids": [5]},
+        "verdict": "keep",
+        "n": 0,
+        "counted_at": 0,
+        "uid": "none",
+    }
     applied = client.post(
         "/api/v1/apply", json={**wanted, "store": workspace.store.id, "run": None}, headers=bob
     ).json()

@@ -287,7 +287,9 @@ def _m006_place_of_a_run(connection: Connection) -> None:
         """
         create view placed_runs as
             select seq, run_id, kind, round,
-                row(round, coalesce(try_cast(split_part(run_id, '-', 2) as hugeint), 0)) as place
+                row(
+                    round, coalesce(try_cast(split_part(run_id, '-', 2) as hugeint), 0), seq
+                ) as place
             from runs;
         create or replace view current_run as
             from placed_runs where kind = 'phase1' order by place desc limit 1;

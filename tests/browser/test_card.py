@@ -156,7 +156,7 @@ def test_trusted_examples_stand_beside_the_labels(
             workspace.store,
             [0.1] + [0.9] * 11,
             predicted=[5] * 12,
-            run_id="p2",
+            run_id="phase1-002",
             neighbours=neighbours,
         )
     open_desk(page, start_app(scored))
