@@ -3,7 +3,6 @@
 import { isBlindChoice, isUsual, usualChoice } from "./choice.js";
 import { fraction, make, percent, write } from "./dom.js";
 import { Evidence } from "./evidence.js";
-import { RETRY_MS } from "./net.js";
 import { Pictures } from "./pictures.js";
 import { Zoom } from "./zoom.js";
 
@@ -27,7 +26,7 @@ export class Card {
       px: PREVIEW_PX,
       keep: KEPT_PICTURES,
       className: "desk-picture",
-      onSettled: (address) => this.onSettled(address),
+      onSettled: (address) => this.isShown(address) && this.showPicture(),
     });
   }
 
@@ -71,13 +70,6 @@ export class Card {
     this.part.badge.textContent = sample.verdict ? this.desk.describe(sample) : "";
     this.part.doubleBadge.hidden = !sample.is_double;
     this.part.disputedBadge.hidden = !sample.is_disputed;
-  }
-
-  onSettled(address) {
-    if (!this.isShown(address)) return;
-    this.showPictureState();
-    if (this.pictures.state(this.sample) !== "broken") return;
-    setTimeout(() => this.isShown(address) && this.showPicture(), RETRY_MS);
   }
 
   isShown(address) {

@@ -5,7 +5,6 @@
 
 import { isBlindChoice, isUsual, settled, usualChoice } from "./choice.js";
 import { counted, countedImages, write } from "./dom.js";
-import { RETRY_MS } from "./net.js";
 import { Pictures } from "./pictures.js";
 import { makeTile, paintTile } from "./tile.js";
 
@@ -22,7 +21,7 @@ export class Grid {
       px: THUMBNAIL_PX,
       keep: KEPT_PICTURES,
       className: "desk-thumbnail",
-      onSettled: (address) => this.onSettled(address),
+      onSettled: (address) => this.repaint(address),
     });
     this.forget();
     this.sight = new IntersectionObserver((entries) => this.onSight(entries), { threshold: 0.5 });
@@ -144,19 +143,12 @@ export class Grid {
     this.showConfirm();
   }
 
-  onSettled(address) {
-    const sample = this.repaint(address);
-    if (sample && this.pictures.state(sample) === "broken")
-      setTimeout(() => this.repaint(address), RETRY_MS);
-  }
-
-  /** The sample of the page with this picture, painted anew; nothing when there is none. */
+  /** Paints the sample with this picture anew, if it is on the page. */
   repaint(address) {
-    if (this.desk.root.dataset.view !== "grid") return undefined;
+    if (this.desk.root.dataset.view !== "grid") return;
     const isIt = (one) => this.pictures.addressOf(one) === address;
     const sample = this.page.find((one) => this.tiles.has(one.sample_id) && isIt(one));
     if (sample) this.paintOne(sample);
-    return sample;
   }
 
   // ---- marking ------------------------------------------------------------------------------
