@@ -260,14 +260,34 @@ def test_a_finger_draws_round_points(app: App, chromium: Browser, watch: Watch) 
         leave(page)
 
 
-def test_one_verdict_for_all_names_their_number_and_is_one_step(desk: App, page: Page) -> None:
+def test_one_verdict_for_all_names_their_number_and_is_one_step(
+    desk: App, page: Page, watch: Watch
+) -> None:
+    watch.tolerated = "Failed to load resource"
     press(page, "x")
     page.get_by_role("button", name="Apply to all").click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("7 images will keep the given label.")
     expect(dialog).to_contain_text("Queue: suspects")
+    dialog.get_by_role("button", name="choose").click()
+    page.get_by_role("combobox", name="Class name").fill("dog")
+    page.keyboard.press("Enter")
+    expect(dialog).to_contain_text("7 images will get the label dog.")
+    dialog.get_by_label("keep the given label").check()
+    expect(dialog).to_contain_text("7 images will keep the given label.")
+    dialog.get_by_role("button", name="dog").click()
+    page.keyboard.press("Escape")
+    expect(dialog).to_contain_text("7 images will get the label dog.")
+    held: list[Route] = []
+    page.route("**/api/v1/count", lambda route: held.append(route))
+    with page.expect_request("**/api/v1/count"):
+        dialog.get_by_label("exclude").check()
+    page.route("**/api/v1/count", lambda route: route.continue_())
     dialog.get_by_label("take its own suggested label").check()
     expect(dialog).to_contain_text("7 images will take the suggested label.")
+    with page.expect_event("requestfailed"):
+        held[0].abort()
+    expect(page.locator("[data-part=bulkProblem]")).to_be_empty()
     dialog.get_by_role("button", name="Apply to all 7").click()
     expect(page.get_by_role("heading", name="Every suspect is decided")).to_be_visible()
     expect(counts(page)).to_contain_text(f"{N_FLAGGED} of {N_FLAGGED}")
