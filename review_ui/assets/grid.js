@@ -57,8 +57,9 @@ export class Grid {
 
   show() {
     const { page } = this;
+    const shown = [...this.tiles.keys()];
     const isSame =
-      page.length === this.tiles.size && page.every((one) => this.tiles.has(one.sample_id));
+      page.length === shown.length && page.every((one, i) => one.sample_id === shown[i]);
     if (!isSame) this.build(page);
     this.paint();
     const end = this.start + this.size;
@@ -67,8 +68,7 @@ export class Grid {
 
   build(page) {
     this.sight.disconnect();
-    const name = (label) => this.desk.name(label);
-    this.tiles = new Map(page.map((sample) => [sample.sample_id, makeTile(sample, name)]));
+    this.tiles = new Map(page.map((sample) => [sample.sample_id, makeTile(sample)]));
     this.part.tiles.dataset.size = this.size;
     this.part.pageSize.value = this.size;
     this.part.tiles.replaceChildren(...this.tiles.values());

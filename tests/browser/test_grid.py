@@ -145,6 +145,13 @@ def test_the_cursor_goes_up_and_down_and_marks_on_the_way(app: App, page: Page) 
     assert kinds(page) == ["marked"] * (below + 1) + ["open"] * (N_FLAGGED - below - 1)
 
 
+def test_the_same_images_in_another_order_are_shown_in_it(app: App, page: Page) -> None:
+    page.get_by_label("Order").select_option("class")
+    expect(page.locator(".desk-tile").nth(1)).to_have_attribute("data-id", "5")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".desk-cursor")).to_have_attribute("data-id", "5")
+
+
 def test_a_page_is_decided_only_when_all_of_it_was_in_sight(
     many: Path, start_app: StartApp, page: Page
 ) -> None:
