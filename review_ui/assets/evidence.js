@@ -28,7 +28,7 @@ export class Evidence {
   show(sample, following) {
     const isSame = this.sample?.sample_id === sample.sample_id;
     this.sample = sample;
-    const known = this.known.get(sample.sample_id);
+    const known = this.known.get(keyOf(sample));
     if (known) this.fill(known);
     else if (!isSame) this.clear();
     this.part.history.open = this.part.history.open || sample.is_disputed;
@@ -48,13 +48,14 @@ export class Evidence {
     }
   }
 
-  async of({ sample_id: id }) {
+  async of(sample) {
     const { known } = this;
-    if (!known.has(id)) {
-      known.set(id, await this.server.get(`/samples/${id}/evidence`));
+    const key = keyOf(sample);
+    if (!known.has(key)) {
+      known.set(key, await this.server.get(`/samples/${sample.sample_id}/evidence`));
       if (known.size > KEPT) known.delete(known.keys().next().value);
     }
-    return known.get(id);
+    return known.get(key);
   }
 
   clear() {
@@ -130,4 +131,9 @@ export class Evidence {
     row.append(make("span", "", said), make("small", "", who.filter(Boolean).join(", ")));
     return row;
   }
+}
+
+/** What is said of a sample that is decided blind is another thing than what is said afterwards. */
+function keyOf({ sample_id: id, p_clean: pClean }) {
+  return pClean === null ? `${id} blind` : `${id}`;
 }

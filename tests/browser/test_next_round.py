@@ -219,5 +219,8 @@ def test_a_second_reviewer_sees_nothing_of_a_run_that_learnt_the_first_decision(
     page.keyboard.press("c")
     press(page, "x")
     wait_until_saved(page)
+    page.get_by_role("combobox", name="Queue").select_option("disagreements")
+    expect(page.locator("[data-part=clean]")).to_have_text("10 %")
+    expect(page.locator(".desk-sentence")).to_contain_text("Labelled cat; closer to")
     leave(page)
     assert app.decisions()[0] == ("unsure", None)  # "me" had kept it.
