@@ -14,7 +14,11 @@ export class Evidence {
     Object.assign(this, { part, server, name });
     this.known = new Map();
     this.sample = null;
-    part.history.addEventListener("toggle", () => part.history.open && this.showHistory());
+    this.isHistoryWanted = false;
+    part.historyToggle.addEventListener("click", (event) => {
+      event.preventDefault();
+      this.toggleHistory();
+    });
   }
 
   /** Another reviewer, run or store may say other things; what is on its way is not taken in. */
@@ -31,7 +35,7 @@ export class Evidence {
     const known = this.known.get(keyOf(sample));
     if (known) this.fill(known);
     else if (!isSame) this.clear();
-    this.part.history.open = this.part.history.open || sample.is_disputed;
+    if (!isSame) this.part.history.open = this.isHistoryWanted || sample.is_disputed;
     this.part.historyList.replaceChildren();
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.ask(sample, following), AFTER_MS);
@@ -100,6 +104,17 @@ export class Evidence {
 
   // ---- history --------------------------------------------------------------------------------
 
+  /** Opens or closes it, for the images that follow, too. */
+  async toggleHistory() {
+    const { sample } = this;
+    const { history, historyList } = this.part;
+    this.isHistoryWanted = !history.open;
+    history.open = this.isHistoryWanted;
+    if (!history.open) return;
+    await this.showHistory();
+    if (this.sample === sample) historyList.scrollIntoView({ block: "nearest" });
+  }
+
   async showHistory() {
     const { sample } = this;
     const list = this.part.historyList;
@@ -111,7 +126,6 @@ export class Evidence {
         .reverse()
         .map((event) => this.event(event));
       list.replaceChildren(...(rows.length ? rows : [make("li", "", "Nothing yet")]));
-      list.scrollIntoView({ block: "nearest" });
     } catch (error) {
       if (this.sample === sample) list.replaceChildren(make("li", "", error.message));
     }

@@ -148,6 +148,9 @@ def test_blind_double_review_shows_agreement_and_makes_disagreements(
     expect(counts).to_contain_text("0 in this queue")
     wait_until_saved(page)
     expect(page.get_by_role("heading", name="This queue is done")).to_be_visible()
+    page.get_by_role("button", name="All suspects").click()
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[2])
+    expect(page.locator(".desk-history ul")).to_be_hidden()
     leave(page)
     assert app.decisions() == {0: ("keep", 0), 1: ("exclude", None)}
 
