@@ -35,6 +35,7 @@ export class Grid {
     this.seen = new Set();
     this.tiles = new Map();
     this.anchor = null;
+    this.drawn = null;
   }
 
   get queue() {
@@ -195,10 +196,10 @@ export class Grid {
     return marked.length > 0 ? marked : [this.queue.sample].filter(Boolean);
   }
 
-  /** Plans something for the chosen ones. */
-  plan(choose) {
+  /** Plans something for the chosen ones, or for those that were chosen when it was asked for. */
+  plan(choose, samples = this.chosen) {
     let nWithout = 0;
-    for (const sample of this.chosen) {
+    for (const sample of samples) {
       const plan = choose(sample);
       if (!plan) nWithout += 1;
       else if (isUsual(plan, sample)) this.mark(sample, false);
@@ -225,9 +226,13 @@ export class Grid {
 
   /** The other class is the suggested one; where there is none it is asked for. */
   planBoth() {
+    const { chosen } = this;
     const plan = (other) =>
-      this.plan(({ suggested_label: label }) => ({ verdict: "both", label: label ?? other }));
-    const nWithout = this.chosen.filter((one) => one.suggested_label === null).length;
+      this.plan(
+        ({ suggested_label: label }) => ({ verdict: "both", label: label ?? other }),
+        chosen,
+      );
+    const nWithout = chosen.filter((one) => one.suggested_label === null).length;
     if (nWithout === 0) plan(null);
     else
       this.desk.picker.open({
@@ -237,9 +242,10 @@ export class Grid {
   }
 
   planOther() {
+    const { chosen } = this;
     this.desk.picker.open({
       title: "Which class are the marked ones?",
-      onPick: (label) => this.plan(() => ({ verdict: "relabel", label })),
+      onPick: (label) => this.plan(() => ({ verdict: "relabel", label }), chosen),
     });
   }
 
@@ -353,6 +359,7 @@ export class Grid {
     const { tiles } = this.part;
     tiles.addEventListener("pointerdown", (event) => this.onDown(event));
     tiles.addEventListener("pointerover", (event) => this.onOver(event));
+    addEventListener("pointerup", () => (this.drawn = null), { signal: this.desk.leaving.signal });
     // A finger scrolls, so it marks by a tap only; so does a screen reader.
     tiles.addEventListener("click", (event) => {
       const sample = this.sampleAt(event);
@@ -378,8 +385,9 @@ export class Grid {
 
   /** With the button held, every tile on the way becomes as the first one did. */
   onOver(event) {
-    const sample = event.buttons === 1 && event.pointerType === "mouse" && this.sampleAt(event);
-    if (!sample || event.shiftKey || this.isMarked(sample) === this.drawn) return;
+    if (this.drawn === null || event.buttons !== 1 || event.shiftKey) return;
+    const sample = this.sampleAt(event);
+    if (!sample || this.isMarked(sample) === this.drawn) return;
     this.mark(sample, this.drawn);
     this.paint();
   }

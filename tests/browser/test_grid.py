@@ -130,6 +130,15 @@ def test_marks_by_drag_by_range_and_by_key(app: App, page: Page) -> None:
     page.keyboard.press("1")
     plans = page.locator(".desk-tile-plan").all_text_contents()
     assert plans[4:7] == ["dog", "unsure", "both"]
+    tiles.nth(7).click()
+    tiles.nth(7).click()
+    before = kinds(page)
+    page.locator(".desk-grid-note").hover()
+    page.mouse.down()
+    for number in (0, 4):
+        tiles.nth(number).hover()
+    page.mouse.up()
+    assert kinds(page) == before, "A drag that began elsewhere marks nothing"
 
 
 def test_the_cursor_goes_up_and_down_and_marks_on_the_way(app: App, page: Page) -> None:
