@@ -153,6 +153,24 @@ def test_a_cell_of_the_confusion_table_opens_its_queue(desk: App, page: Page) ->
     assert page.evaluate("() => window.hacked") is None
 
 
+def test_plots_that_failed_are_drawn_the_next_time(desk: App, page: Page, watch: Watch) -> None:
+    watch.tolerated = "Failed to load resource"
+    failed = "The plot could not be drawn."
+    scatter = page.locator(".desk-scatter")
+    asked: list[str] = []
+    for address in ("**/vendor/plotly.min.js", "**/api/v1/points"):
+        page.route(address, lambda route: route.abort(), times=1)
+        page.keyboard.press("p")
+        expect(scatter).to_contain_text(failed)
+        page.keyboard.press("c")
+    page.on("request", lambda request: asked.append(request.url))
+    for key in "pcp":
+        page.keyboard.press(key)
+    expect(scatter).to_have_attribute("data-state", "drawn")
+    expect(scatter).not_to_contain_text(failed)
+    assert len([address for address in asked if address.endswith("/points")]) == 1
+
+
 def test_points_are_clicked_and_drawn_round(desk: App, page: Page) -> None:
     page.keyboard.press("p")
     scatter = page.locator(".desk-scatter")
