@@ -10,6 +10,7 @@ import { makeTile, paintTile } from "./tile.js";
 
 const THUMBNAIL_PX = 320;
 const KEPT_PICTURES = 900;
+const LOADING = "Some images are still loading";
 const HOW_TO =
   "Click, or drag over, what is wrong; the rest stays as it is. Under each image: its label, the suggestion, the probability that the label is right.";
 
@@ -21,7 +22,7 @@ export class Grid {
       px: THUMBNAIL_PX,
       keep: KEPT_PICTURES,
       className: "desk-thumbnail",
-      onSettled: (address) => this.repaint(address),
+      onSettled: (address) => this.onSettled(address),
     });
     this.forget();
     this.sight = new IntersectionObserver((entries) => this.onSight(entries), { threshold: 0.5 });
@@ -133,6 +134,7 @@ export class Grid {
 
   /** Says what is in the way, or how it is done when nothing is. */
   say(problem) {
+    this.said = problem;
     this.part.gridNote.classList.toggle("desk-warning", Boolean(problem));
     write(this.part.gridNote, problem || HOW_TO);
   }
@@ -144,19 +146,20 @@ export class Grid {
     this.showConfirm();
   }
 
-  /** Paints the sample with this picture anew, if it is on the page. */
-  repaint(address) {
+  onSettled(address) {
     if (this.desk.root.dataset.view !== "grid") return;
     const isIt = (one) => this.pictures.addressOf(one) === address;
     const sample = this.page.find((one) => this.tiles.has(one.sample_id) && isIt(one));
     if (sample) this.paintOne(sample);
+    if (this.said === LOADING && !this.isLoading(this.due())) this.say("");
   }
 
   // ---- marking ------------------------------------------------------------------------------
 
-  /** Marks, or with `isMarked` false takes mark and plan away. */
+  /** Marks, or with `isMarked` false takes mark and plan away; what was in the way may be no more. */
   mark(sample, isMarked) {
     const id = sample.sample_id;
+    this.say("");
     if (isMarked && !this.plans.has(id)) this.marked.add(id);
     if (!isMarked) {
       this.marked.delete(id);
@@ -264,6 +267,10 @@ export class Grid {
     return this.page.filter((one) => this.isMarked(one) || this.stateOf(one).kind === "open");
   }
 
+  isLoading(due) {
+    return due.some((one) => this.pictures.state(one) === "loading");
+  }
+
   unseen(due) {
     return due.filter((one) => !this.seen.has(one.sample_id));
   }
@@ -278,8 +285,7 @@ export class Grid {
         "Say what the marked images are: S their suggestions, / one class, B, X or U",
       );
     }
-    const isLoading = due.some((one) => this.pictures.state(one) === "loading");
-    if (isLoading) return this.say("Some images are still loading");
+    if (this.isLoading(due)) return this.say(LOADING);
     const [unseen] = this.unseen(due);
     if (unseen) return this.reveal(unseen);
     const there = due.filter((one) => this.mayDecide(one));

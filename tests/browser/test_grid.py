@@ -98,6 +98,7 @@ def test_a_mark_without_a_class_confirms_nothing(app: App, page: Page) -> None:
     expect(page.locator(".desk-counts")).to_contain_text(f"0 of {N_FLAGGED}")
     page.locator(".desk-tile").nth(3).click()
     assert kinds(page) == ["open"] * N_FLAGGED
+    expect(page.locator(".desk-warning")).to_have_count(0)
     leave(page)
     assert app.decisions() == {}
 
@@ -207,13 +208,18 @@ def test_pages_are_turned_and_resized_without_deciding(
 def test_an_image_that_does_not_come_stays_undecided(app: App, page: Page, watch: Watch) -> None:
     watch.tolerated = "Failed to load resource"
 
-    def refuse(route: Route) -> None:
-        route.abort()
-
-    page.route("**/images/2?px=320*", refuse)
+    picture = "**/images/2?px=320*"
+    held: list[Route] = []
+    page.route(picture, lambda route: held.append(route))
     open_desk(page, app)
-    expect(page.locator('.desk-tile[data-picture="broken"]')).to_have_count(1)
     expect(page.locator('.desk-tile[data-picture="there"]')).to_have_count(N_FLAGGED - 1)
+    confirm(page)
+    warning = page.locator(".desk-warning")
+    expect(warning).to_have_text("Some images are still loading")
+    page.route(picture, lambda route: route.abort())
+    held[0].abort()
+    expect(page.locator('.desk-tile[data-picture="broken"]')).to_have_count(1)
+    expect(warning).to_have_count(0)
     confirm(page)
     expect(page.locator(".desk-counts")).to_contain_text(f"7 of {N_FLAGGED}")
     wait_until_saved(page)
