@@ -63,6 +63,7 @@ def test_filters_combine_and_survive_a_reload(desk: App, page: Page) -> None:
     expect(counts(page)).to_contain_text("1 in this queue")
     chips = page.locator(".desk-chips .desk-chip")
     expect(chips).to_have_count(3)
+    expect(chips.first).to_have_css("border-radius", "16px")
     with page.expect_response("**/api/v1/view"):
         page.keyboard.press("ArrowRight")
     open_desk(page, desk)
