@@ -1,6 +1,6 @@
 /** Card mode: one image, its labels, the classes that it resembles, and why it is in the queue. */
 
-import { isBlindChoice, isUsual, usualChoice } from "./choice.js";
+import { isUsual, mayDecide, usualChoice } from "./choice.js";
 import { fraction, make, percent, write } from "./dom.js";
 import { Evidence } from "./evidence.js";
 import { Pictures } from "./pictures.js";
@@ -96,12 +96,11 @@ export class Card {
     this.part.pictureNote.textContent = text;
   }
 
-  /** No label is given to a picture that is not there to be seen. */
+  /** Whether it may be decided; if not, the picture's place says why. */
   mayDecide(sample, choice) {
-    const state = this.pictures.state(sample);
-    if (state === "there" || (state === "unreadable" && isBlindChoice(choice))) return true;
-    this.say(this.pictureWords(sample));
-    return false;
+    const isFree = mayDecide(choice, this.pictures.state(sample));
+    if (!isFree) this.say(this.pictureWords(sample));
+    return isFree;
   }
 
   // ---- deciding -----------------------------------------------------------------------------

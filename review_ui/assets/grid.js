@@ -3,7 +3,7 @@
  * a class or verdict; one key then confirms the page as one step.
  */
 
-import { isBlindChoice, isUsual, settled, usualChoice } from "./choice.js";
+import { isUsual, mayDecide, settled, usualChoice } from "./choice.js";
 import { counted, countedImages, write } from "./dom.js";
 import { Pictures } from "./pictures.js";
 import { makeTile, paintTile } from "./tile.js";
@@ -288,7 +288,7 @@ export class Grid {
     if (this.isLoading(due)) return this.say(LOADING);
     const [unseen] = this.unseen(due);
     if (unseen) return this.reveal(unseen);
-    const there = due.filter((one) => this.mayDecide(one));
+    const there = due.filter((one) => mayDecide(this.choiceFor(one), this.pictures.state(one)));
     if (there.length < due.length)
       this.desk.announce(
         `${countedImages(due.length - there.length)} could not be loaded and stay undecided`,
@@ -298,19 +298,13 @@ export class Grid {
     return this.decide(there);
   }
 
-  /** No label is given to a picture that is not there to be seen. */
-  mayDecide(sample) {
-    const state = this.pictures.state(sample);
-    const plan = this.plans.get(sample.sample_id);
-    return state === "there" || (state === "unreadable" && plan && isBlindChoice(plan));
+  choiceFor(sample) {
+    return this.plans.get(sample.sample_id) ?? usualChoice(sample);
   }
 
   decide(samples) {
     const end = this.start + this.size;
-    const choices = samples.map((sample) => ({
-      sample,
-      ...(this.plans.get(sample.sample_id) ?? usualChoice(sample)),
-    }));
+    const choices = samples.map((sample) => ({ sample, ...this.choiceFor(sample) }));
     const nChanged = samples.filter(({ sample_id: id }) => this.plans.delete(id)).length;
     if (choices.length > 0) {
       this.desk.noteStep(this.desk.ledger.decide(choices));
