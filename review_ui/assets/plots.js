@@ -187,7 +187,7 @@ export class Plots {
     const rest = ranked.length - shown.length;
     write(
       this.part.classCountsNote,
-      `Click a class to open its suspects.${rest > 0 ? ` ${counted(rest)} more classes have fewer.` : ""}`,
+      `Click a class to open those of its suspects that are undecided.${rest > 0 ? ` ${counted(rest)} more classes have fewer.` : ""}`,
     );
   }
 
