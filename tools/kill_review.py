@@ -80,13 +80,14 @@ class Client:
             self.sizes[uid] = len(ids)
             wanted = {"name": "all", "sample_ids": ids}
             body = {
+                "store": self.store,
                 "uid": uid,
                 "filter": wanted,
                 "verdict": "exclude",
                 "n": len(ids),
                 "counted_at": 0,
             }
-            return "apply", {"store": self.store, **body}, [f"{uid}:{one}" for one in ids]
+            return "apply", body, [f"{uid}:{one}" for one in ids]
         if kind == "undo":
             items: list[dict[str, Any]] = [{"type": "undo", "uid": uid}]
         else:

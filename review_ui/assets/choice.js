@@ -25,9 +25,10 @@ export function suggestedBeside({ suggested_label: label, given_label: given }) 
   return label === given ? null : label;
 }
 
-/** Whether a choice can be made without seeing the picture. */
-export function isBlindChoice({ verdict }) {
-  return verdict === "exclude" || verdict === "unsure";
+/** No label is given to a picture that is not there to be seen. */
+export function mayDecide({ verdict }, pictureState) {
+  const isBlind = verdict === "exclude" || verdict === "unsure";
+  return pictureState === "there" || (pictureState === "unreadable" && isBlind);
 }
 
 /** A choice as it is stored; the label of both is the one that is right beside the given one. */
