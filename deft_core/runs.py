@@ -167,12 +167,14 @@ class Runs:
             self._spawn(folder, task["kind"], settings=settings)
 
     def delete(self, run_id: str) -> None:
-        """Remove the folder of a run that is finished: its log, model and reports. The scores that
-        the store has taken in from it and all decisions stay."""
+        """Remove the folder of a run that is finished: its log, model and reports. All decisions
+        stay, and so do its scores, which the store takes in first if it has not yet."""
         with self._lock:
             folder = self._folder(run_id)
             if self._state(folder) in UNFINISHED:
                 raise RunError(f"{run_id} is {self._state(folder)}.", "Cancel it first.")
+            if run_id in [one.run_id for one in self._not_taken_in()]:
+                self.import_finished()
             # What is cut off here is no longer a run.
             folder.path.rename(folder.path.with_name(f".{run_id}.{uuid4().hex}.deleted"))
         self._remove_deleted()
@@ -200,10 +202,7 @@ class Runs:
         """
         imported = []
         with self._lock:
-            known = {run.run_id for run in self._store.runs()}
-            for folder in self._folders():
-                if folder.run_id in known or claimed_state(folder) != "done":
-                    continue
+            for folder in self._not_taken_in():
                 try:
                     self._import(folder)
                 except DiskFullError:
@@ -334,6 +333,12 @@ class Runs:
         return view_of(folder, state=self._state(folder))
 
     # --- importing
+
+    def _not_taken_in(self) -> tuple[RunFolder, ...]:
+        """The runs that are done and that the store does not know, oldest first."""
+        known = {run.run_id for run in self._store.runs()}
+        folders = (one for one in self._folders() if one.run_id not in known)
+        return tuple(one for one in folders if claimed_state(one) == "done")
 
     def _import(self, folder: RunFolder) -> None:
         config = folder.config()

@@ -491,6 +491,18 @@ def test_delete__goes_on_where_it_was_cut_off(store: Store, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+def test_delete__takes_in_first_what_nobody_has_taken_in(
+    runs: Runs, store: Store, tmp_path: Path
+) -> None:
+    worked_through(tmp_path / "phase1-001", store=store)
+
+    runs.delete("phase1-001")
+
+    assert runs.list() == ()
+    assert [run.run_id for run in store.runs()] == ["phase1-001"]
+    assert [one.sample_id for one in Review(store).queue().samples] == [0, 1, 2]
+
+
 def test_delete__not_a_run_at_work(runs: Runs) -> None:
     run_id = start(runs, "endless")
     wait_for_stage(runs, run_id, stage="endless")
