@@ -148,7 +148,7 @@ def export_model(
             card = model_card(
                 about,
                 task=task,
-                report=run.read_json("report.json"),
+                report=run.report(),
                 file_names=files,
                 differences=differences,
             )

@@ -348,7 +348,7 @@ class Runs:
             round=config["round"],
             imported_at=utc_now(),
             settings=config["settings"],
-            report=folder.read_json("report.json"),
+            report=folder.report(),
             scores=queue_scores(folder) if config["kind"] == "phase1" else None,
             neighbours=neighbours(folder) if (folder.path / NEIGHBOURS).exists() else None,
             predictions=predictions(folder) if (folder.path / PREDICTIONS).exists() else None,

@@ -86,7 +86,13 @@ def test_a_result_that_is_damaged_or_gone_is_told(
         samples=store.samples(),
     )
     folder.write_json(
-        "report.json", {"evaluation": [], "unreadable": [], "model": "x", "seconds": 1.0}
+        "report.json",
+        {
+            "evaluation": [{"trained_on": "curated", "n_train": 2, "test": None}],
+            "unreadable": [],
+            "device": "cpu",
+            "seconds": 1.0,
+        },
     )
     folder.set_status("done")
     Workspace(tmp_path, store=store).runs.import_finished()

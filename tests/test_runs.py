@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import shutil
 import signal
@@ -26,7 +27,7 @@ from deft_core.decisions import Decision
 from deft_core.errors import ConfigError, RunError
 from deft_core.review import Review
 from deft_core.run_folder import Progress, RunFolder, writing_whole
-from deft_core.run_process import assist, execute
+from deft_core.run_process import assist, execute, find_process, is_asked_to_stop
 from deft_core.run_view import view_of
 from deft_core.runs import Runs
 from deft_core.selection import undecided
@@ -67,6 +68,13 @@ def wait_for_stage(runs: Runs, run_id: str, *, stage: str) -> None:
 
     with pytest.raises(StageSeenError):
         runs.wait(run_id, check)
+
+
+def process_of(folder: RunFolder) -> psutil.Process:
+    """The process that works on a run."""
+    process = find_process(folder)
+    assert process is not None
+    return process
 
 
 def start(runs: Runs, script: str, *, device: str = "auto") -> str:
@@ -111,7 +119,8 @@ def test_a_run_from_start_to_scores(runs: Runs, store: Store) -> None:
     view = runs.wait(run_id, seen.append)
 
     assert (view.state, view.error, view.kind, view.round) == ("done", "", "phase1", 1)
-    assert view.report == {"n_scored": 4, "curated": [None] * 4}
+    assert view.report is not None
+    assert (view.report["n_scored"], view.report["curated"]) == (4, [None] * 4)
     assert [(one.fraction, one.loss) for one in runs.losses(run_id)] == [(0.5, 0.5)]
     assert view.seconds > 0
     assert seen[-1].stage == "training"
@@ -325,7 +334,7 @@ def test_runs_get_the_device_in_the_order_in_which_they_were_started(
     ]
 
     # Neither a run that is killed while it waits nor one that is cancelled holds the others up.
-    os.kill(RunFolder(tmp_path / later[0]).read_json("proc.json")["pid"], signal.SIGKILL)
+    process_of(RunFolder(tmp_path / later[0])).kill()
     runs.cancel(later[2])
     runs.cancel(first)
     states = [runs.wait(run_id).state for run_id in later]
@@ -378,7 +387,7 @@ def test_a_run_that_was_killed_keeps_nobody_waiting(runs: Runs, tmp_path: Path) 
     second = start(runs, "good")
     wait_for_stage(runs, second, stage="waiting")
 
-    os.kill(RunFolder(tmp_path / first).read_json("proc.json")["pid"], signal.SIGKILL)
+    process_of(RunFolder(tmp_path / first)).kill()
 
     assert runs.wait(second).state == "done"
     assert runs.view(first).state == "crashed"
@@ -417,7 +426,7 @@ def test_a_probe_that_the_machine_does_not_start_says_why(
 def test_a_run_whose_folder_is_deleted_ends_and_stops_nothing(runs: Runs, tmp_path: Path) -> None:
     run_id = start(runs, "endless")
     wait_for_stage(runs, run_id, stage="endless")
-    process = psutil.Process(RunFolder(tmp_path / run_id).read_json("proc.json")["pid"])
+    process = process_of(RunFolder(tmp_path / run_id))
 
     (tmp_path / run_id).rename(tmp_path / "moved away")
 
@@ -520,12 +529,12 @@ def test_delete__not_a_run_at_work(runs: Runs) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("config.json", b"{", "config.json is damaged: Expecting property name"),
-        ("config.json", b"{}", "config.json is damaged: kind must be a text, found nothing"),
-        ("config.json", b"[1]", "config.json is damaged: expected a JSON object, found a list"),
+        ("config.json", b"{", "config.json is damaged: Invalid JSON: EOF while parsing"),
+        ("config.json", b"{}", "config.json is damaged: kind: Field required"),
+        ("config.json", b"[1]", "config.json is damaged: Input should be an object"),
         ("config.json", None, "has no config.json"),
         ("status.json", b"{", "status.json is damaged"),
-        ("status.json", b"{}", "status.json is damaged: state must be a text, found nothing"),
+        ("status.json", b"{}", "status.json is damaged: state: Field required"),
         ("status.json", b"\xff", "status.json is damaged"),
         ("report.json", b"{", "report.json is damaged"),
     ],
@@ -548,6 +557,58 @@ def test_a_damaged_folder_says_so_and_stops_nothing(
     assert runs.wait("phase1-001") == view
     assert runs.import_finished() == ()
     runs.cancel("phase1-001")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "problem"),
+    [
+        ("config.json", {"round": 2**40}, "config.json is damaged: round: "),
+        ("config.json", {"created_at": "today"}, "config.json is damaged: created_at: "),
+        ("config.json", {"prompts": []}, "config.json is damaged: there are 0 prompts for 2 "),
+        ("config.json", {"labels": {}}, "config.json is damaged: labels.n_train: "),
+        ("status.json", {"state": "dancing"}, "status.json is damaged: state: "),
+        ("report.json", {"seconds": None}, "report.json is damaged: seconds: "),
+        ("report.json", {"n_flagged": "many"}, "report.json is damaged: n_flagged: "),
+        ("report.json", {"unreadable": [{}]}, "report.json is damaged: unreadable.0.file_name: "),
+    ],
+)
+def test_a_file_that_was_edited_to_nonsense_damages_its_run(
+    runs: Runs, store: Store, tmp_path: Path, name: str, changes: dict[str, Any], problem: str
+) -> None:
+    folder = worked_through(tmp_path / "phase1-001", store=store)
+    runs.import_finished()
+    edit(folder, name, changes)
+
+    (view,) = runs.list()
+
+    assert view.state == "damaged"
+    assert problem in view.error
+
+
+def edit(folder: RunFolder, name: str, changes: dict[str, Any]) -> None:
+    """Changes values in a JSON file, as somebody does by hand."""
+    values = json.loads((folder.path / name).read_text(encoding="utf-8"))
+    (folder.path / name).write_text(json.dumps({**values, **changes}), encoding="utf-8")
+
+
+@pytest.mark.parametrize("pid", ["1e400", "-1", '"one"', "null", "1.5", str(2**70)])
+def test_a_process_id_that_is_none_is_no_process(cut_off: RunFolder, pid: str) -> None:
+    for name in ("proc.json", "cancel.json"):
+        (cut_off.path / name).write_text(f'{{"pid": {pid}}}')
+
+    assert find_process(cut_off) is None
+    assert not is_asked_to_stop(cut_off)
+
+
+def test_a_word_of_another_process_that_is_none_damages_its_run(
+    runs: Runs, cut_off: RunFolder
+) -> None:
+    cut_off.write_json("error.json", {"error": ["No."]})
+
+    view = runs.view(cut_off.run_id)
+
+    assert view.state == "damaged"
+    assert "error.json is damaged: error: " in view.error
 
 
 def test_a_run_can_start_beside_a_damaged_one(runs: Runs, tmp_path: Path) -> None:
@@ -698,6 +759,31 @@ def test_progress__leaves_out_what_is_no_report(tmp_path: Path) -> None:
     expected = [Progress(stage="one"), Progress(stage="newer")]
     assert folder.progress() == expected
     assert folder.latest_progress() == expected[-1]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"stage": 1},
+        {"fraction": "a"},
+        {"fraction": math.nan},
+        {"seconds": None},
+        {"seconds": math.inf},
+        {"loss": "low"},
+        {"epoch": 1.5},
+        {"memory_bytes": -1},
+    ],
+)
+def test_progress__leaves_out_a_report_of_other_types(
+    tmp_path: Path, values: dict[str, Any]
+) -> None:
+    folder = RunFolder(tmp_path)
+    folder.add_progress(Progress(stage="training", fraction=0.5, loss=math.nan))
+    with (tmp_path / "progress.jsonl").open("a") as file:
+        file.write(json.dumps({"stage": "training", "loss": 1.0, **values}) + "\n")
+
+    assert [one.fraction for one in folder.losses()] == [0.5]
+    assert folder.seconds_worked() == 0
 
 
 def test_progress__of_very_many_reports_is_thinned_up_to_the_latest(tmp_path: Path) -> None:
@@ -908,7 +994,7 @@ def test_a_live_run_is_known_by_its_folder_whatever_the_clock_says(
 ) -> None:
     run_id = start(runs, "endless")
     folder = RunFolder(tmp_path / run_id)
-    folder.write_json("proc.json", {**folder.read_json("proc.json"), "start_time": 1.0})
+    edit(folder, "proc.json", {"start_time": 1.0})
 
     assert not runs.view(run_id).is_finished
 
@@ -968,7 +1054,7 @@ def test_what_a_launcher_started_ends_with_it(
     wait_for_stage(launched, first, stage="endless")
 
     if how == "killed":
-        os.kill(RunFolder(tmp_path / first).read_json("proc.json")["pid"], signal.SIGKILL)
+        process_of(RunFolder(tmp_path / first)).kill()
     else:
         launched.cancel(first)
         launched.cancel(first)

@@ -12,7 +12,7 @@ from deft_core import clip, model_files, onnx_file
 from deft_core.workspace import Workspace
 from tests.browser.conftest import N_SAMPLES, App, StartApp
 from tests.small_world import add_scores
-from tests.trained_runs import shaken_detector, shaken_run, write_world
+from tests.trained_runs import RAN, shaken_detector, shaken_run, write_world
 
 WITH_ONNX = "The same classifier, and as ONNX for onnxruntime"
 DETECTOR = "The newest phase 1's detector, for open_clip, with a model card"
@@ -26,7 +26,7 @@ def trained(tmp_path: Path, scored: Path) -> Path:
         add_scores(workspace.store, [0.9] * N_SAMPLES, run_id="phase1-002")
     shaken_detector(scored / "runs" / "phase1-002", world, image_side="lora")
     untested = {"trained_on": "curated", "n_train": 7, "n_epochs": 1, "test": None}
-    report = {"evaluation": [untested], "unreadable": [], "device": "cpu"}
+    report = {"evaluation": [untested], **RAN}
     shaken_run(scored / "runs" / "phase2-003", world).write_json("report.json", report)
     return scored
 
