@@ -21,9 +21,9 @@ import pyarrow as pa
 from deft_core import selection
 from deft_core.errors import ExportError
 from deft_core.full_disk import telling_full_disk
-from deft_core.run_folder import writing_whole, writing_whole_folder
 from deft_core.selection import NO_LABEL
 from deft_core.store import Dataset, Store
+from deft_core.whole_files import writing_whole, writing_whole_folder
 
 COLUMNS = (
     "file_name",

@@ -228,7 +228,7 @@ def _decode(image: Image.Image) -> None:
     if image.format == "PNG":
         image.verify()
     else:
-        image.draft("L", (image.width // 8, image.height // 8))
+        image.draft("L", (max(1, image.width // 8), max(1, image.height // 8)))
         image.load()
 
 

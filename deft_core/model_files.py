@@ -39,8 +39,9 @@ from deft_core.config import TIMM_PREFIX, Phase1Config, Phase2Config, TrainingCo
 from deft_core.detector import Detector
 from deft_core.errors import ConfigError, ExportError, RunError
 from deft_core.model_card import model_card
-from deft_core.run_folder import RunFolder, writing_whole_folder
+from deft_core.run_folder import RunFolder
 from deft_core.terminal import EXPORT_STAGES
+from deft_core.whole_files import writing_whole_folder
 
 ROLES = {"phase1": "detector", "phase2": "classifier"}
 SETTINGS: Mapping[str, type[TrainingConfig]] = {

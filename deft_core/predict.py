@@ -18,8 +18,9 @@ from deft_core.errors import DataError, ExportError
 from deft_core.listing import image_files
 from deft_core.loading import IMAGES_AT_ONCE, ImageLoader
 from deft_core.model_files import Loaded
-from deft_core.run_folder import Progress, writing_whole
+from deft_core.run_folder import Progress
 from deft_core.training import Meter, Parts
+from deft_core.whole_files import writing_whole
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,14 +22,12 @@ import json
 import math
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -46,6 +44,7 @@ from deft_core.run_files import (
     State,
     first_problem,
 )
+from deft_core.whole_files import writing_whole
 
 UNFINISHED = ("queued", "waiting", "running")
 WAITING = "waiting"
@@ -90,39 +89,6 @@ class Status:
 
 PROGRESS = TypeAdapter(Progress)
 STATUS = TypeAdapter(Status)
-
-
-@contextmanager
-def writing_whole(target: Path) -> Iterator[Path]:
-    """A temporary path that is synced and becomes `target` when the block ends well."""
-    temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def writing_whole_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `target`, which is new or empty, when the block ends well.
-
-    A folder that is there stays the same folder, for it may be the current one: what was written
-    moves into it.
-    """
-    target = target.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
-        written = Path(scratch) / "written"
-        written.mkdir()
-        yield written
-        if target.exists():
-            for path in sorted(written.iterdir()):
-                path.replace(target / path.name)
-        else:
-            written.replace(target)
 
 
 class RunFolder:

@@ -32,6 +32,7 @@ from deft_core.run_results import NEIGHBOURS, PREDICTIONS, neighbours, predictio
 from deft_core.run_view import RunView, claimed_state, state_of, view_of
 from deft_core.selection import NO_LABEL
 from deft_core.store import ImportedRun, Store, utc_now
+from deft_core.whole_files import writing_whole
 
 CONFIGS: Mapping[str, type[Config]] = {"phase1": Phase1Config, "phase2": Phase2Config}
 RESUMABLE = ("crashed", "cancelled", "failed")
@@ -63,8 +64,8 @@ class Runs:
         with self._lock:
             self._path.mkdir(parents=True, exist_ok=True)
             folder = self._prepare(f"{kind}-{self._next_number():03d}", kind, settings=settings)
-            with explaining(folder):
-                (self._path / NEWEST).write_text(folder.run_id, encoding="ascii")
+            with explaining(folder), writing_whole(self._path / NEWEST) as newest:
+                newest.write_text(folder.run_id, encoding="ascii")
             self._spawn(folder, kind, settings=settings)
         return folder.run_id
 

@@ -33,11 +33,11 @@ from deft_core.full_disk import telling_full_disk
 from deft_core.ingest import Ingested, IngestReport, read_source
 from deft_core.prompts import changed_prompts
 from deft_core.review import Review
-from deft_core.run_folder import writing_whole
 from deft_core.run_view import claimed_state
 from deft_core.runs import PROGRAM, Runs, run_folders
 from deft_core.store import BACKUPS, Dataset, Store, utc_now
 from deft_core.terminal import EXPORT_STAGES
+from deft_core.whole_files import writing_whole
 
 STORE = "store.duckdb"
 SERVER = "server.json"

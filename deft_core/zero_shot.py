@@ -17,8 +17,8 @@ from deft_core.engine import find_device
 from deft_core.errors import DataError
 from deft_core.loading import IMAGES_AT_ONCE, ImageLoader
 from deft_core.prompts import PHOTO
-from deft_core.run_folder import writing_whole
 from deft_core.training import WHERE_IS_IT, Meter, Parts
+from deft_core.whole_files import writing_whole
 
 
 @dataclass(frozen=True, kw_only=True)

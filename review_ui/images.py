@@ -14,12 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from uuid import uuid4
 
 from PIL import Image
 
 from deft_core.errors import DataError
 from deft_core.pictures import open_picture
+from deft_core.whole_files import writing_whole
 
 QUALITY = 88
 CHANGED = "the file has changed since ingest"
@@ -60,7 +60,9 @@ class Images:
         if is_changed:
             raise DataError(CHANGED)
         with suppress(OSError):  # A full disk only means that it is drawn again.
-            _write_whole(cached, jpeg)
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            with writing_whole(cached) as path:
+                path.write_bytes(jpeg)
         return jpeg
 
 
@@ -89,13 +91,3 @@ def _encoded(image: Image.Image) -> bytes:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{uuid4().hex}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -25,6 +25,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deft_core.errors import DeftError, DiskFullError
+from deft_core.whole_files import writing_whole
 from deft_core.workspace import SERVER, Workspace
 from review_ui.api import desk_routes, file_routes
 
@@ -138,7 +139,8 @@ def serve(
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)
         server = _Server(config, on_ready=lambda: on_ready(address), on_stop=app.state.end_streams)
         sign = workspace.path / SERVER
-        sign.write_text(json.dumps({"pid": os.getpid(), "port": own_port}), encoding="utf-8")
+        with writing_whole(sign) as path:
+            path.write_text(json.dumps({"pid": os.getpid(), "port": own_port}), encoding="utf-8")
         # uvicorn raises the signal that stopped it once more; both end this block in good order.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:

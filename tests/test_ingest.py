@@ -255,6 +255,18 @@ def test_unreadable_files_are_left_out_by_name(tmp_path: Path) -> None:
     assert problems["pipe.png"] == "not a regular file"
 
 
+@pytest.mark.parametrize("size", [(5, 20), (20, 7), (1, 1)])
+def test_a_jpeg_of_a_few_pixels_is_an_image(tmp_path: Path, size: tuple[int, int]) -> None:
+    write_class_folders(tmp_path)
+    Image.new("RGB", size).save(tmp_path / "cat" / "small.jpg")
+
+    ingested = read_unchanged(tmp_path)
+
+    assert ingested.report.unreadable == ()
+    sizes = [ingested.samples[name].to_pylist() for name in ("width", "height")]
+    assert size in zip(*sizes, strict=True)
+
+
 def test_file_names_that_are_no_text_are_reported(tmp_path: Path) -> None:
     root = write_class_folders(tmp_path / "pets")
     image = (root / "cat" / "0.png").read_bytes()

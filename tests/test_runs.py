@@ -26,12 +26,13 @@ from deft_core.config import Phase1Config, Phase2Config
 from deft_core.decisions import Decision
 from deft_core.errors import ConfigError, RunError
 from deft_core.review import Review
-from deft_core.run_folder import Progress, RunFolder, writing_whole
+from deft_core.run_folder import Progress, RunFolder
 from deft_core.run_process import assist, execute, find_process, is_asked_to_stop
 from deft_core.run_view import view_of
 from deft_core.runs import Runs
 from deft_core.selection import undecided
 from deft_core.store import Store
+from deft_core.whole_files import writing_whole
 from tests import stage_script
 from tests.small_world import NOW, PATIENCE, fingerprint, make_store
 

@@ -37,9 +37,10 @@ from deft_core.config import Config, Phase1Config, Phase2Config
 from deft_core.errors import ConfigError, DataError, RunError
 from deft_core.pictures import open_picture
 from deft_core.prompts import read_prompts
-from deft_core.run_folder import UNFINISHED, RunFolder, writing_whole_folder
+from deft_core.run_folder import UNFINISHED, RunFolder
 from deft_core.runs import RESUMABLE, Runs, RunView
 from deft_core.terminal import ProgressLine
+from deft_core.whole_files import writing_whole_folder
 from deft_core.workspace import Workspace, is_workspace
 from tools import paper_data
 from tools.bench_runs import parse_changes, parse_noise, showing_errors

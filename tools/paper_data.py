@@ -19,7 +19,7 @@ from PIL import Image
 from scipy.io import loadmat
 
 from deft_core.errors import DataError
-from deft_core.run_folder import writing_whole_folder
+from deft_core.whole_files import writing_whole_folder
 
 N_WEBVISION = 50
 """The paper uses the first classes of WebVision alone, as others do."""

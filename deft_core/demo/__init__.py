@@ -22,7 +22,7 @@ from deft_core.demo.figures import CLASS_NAMES
 from deft_core.demo.painting import paint_picture
 from deft_core.errors import DeftError
 from deft_core.full_disk import telling_full_disk
-from deft_core.run_folder import writing_whole_folder
+from deft_core.whole_files import writing_whole_folder
 
 __all__ = ["CLASS_NAMES", "DemoReport", "write_demo"]
 

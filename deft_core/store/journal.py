@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from deft_core.errors import StoreError
 from deft_core.full_disk import telling_full_disk
-from deft_core.run_folder import writing_whole
+from deft_core.whole_files import writing_whole
 
 FORMAT = 1
 BLOCK = 65536

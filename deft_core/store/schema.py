@@ -7,18 +7,17 @@ means and makes the tables that are worked out from it.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from uuid import uuid4
 
 import duckdb
 
 from deft_core.errors import DiskFullError, StoreError, StoreTakenError
 from deft_core.full_disk import telling_full_disk
+from deft_core.whole_files import writing_whole
 
 Connection = duckdb.DuckDBPyConnection
 Migration = Callable[[Connection], None]
@@ -82,21 +81,14 @@ def copy_to_backup(connection: Connection, path: Path | str, *, name: str) -> Pa
     folder = backup_folder(path)
     folder.mkdir(exist_ok=True)
     target = folder / name
-    temporary = folder / f".{uuid4().hex}.tmp"
-    try:
-        with connection.cursor() as cursor:
-            (row,) = cursor.execute("select current_database()").fetchall()
-            cursor.execute(f"attach {_quoted(str(temporary))} as copied")
-            try:
-                cursor.execute(f'copy from database "{row[0]}" to copied')
-                cursor.execute("checkpoint copied")
-            finally:
-                cursor.execute("detach copied")
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing_whole(target) as temporary, connection.cursor() as cursor:
+        (row,) = cursor.execute("select current_database()").fetchall()
+        cursor.execute(f"attach {_quoted(str(temporary))} as copied")
+        try:
+            cursor.execute(f'copy from database "{row[0]}" to copied')
+            cursor.execute("checkpoint copied")
+        finally:
+            cursor.execute("detach copied")
     return target
 
 
