@@ -6,10 +6,11 @@ other keys may stand beside it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
+import pyarrow as pa
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -168,6 +169,78 @@ class ProbeReport(BaseModel):
 
 
 REPORTS: Mapping[str, type[BaseModel]] = {"phase1": Phase1Report, "phase2": Phase2Report}
+
+SAMPLES = "samples.parquet"
+SCORES = "scores.parquet"
+TRACES = "traces.parquet"
+NEIGHBOURS = "neighbours.parquet"
+PREDICTIONS = "predictions.parquet"
+
+
+def _columns(types: Mapping[str, pa.DataType], *, may_be_empty: Container[str] = ()) -> pa.Schema:
+    return pa.schema([pa.field(name, types[name], name in may_be_empty) for name in types])
+
+
+TABLES: Mapping[str, pa.Schema] = {
+    SAMPLES: _columns(
+        {
+            "sample_id": pa.int32(),
+            "file_name": pa.string(),
+            "sha256": pa.string(),
+            "split": pa.string(),
+            "given_label": pa.int32(),
+            "final_label": pa.int32(),
+            "is_reviewed": pa.bool_(),
+            "is_selected": pa.bool_(),
+            "curated_label": pa.int32(),
+        },
+        may_be_empty=("final_label", "is_selected", "curated_label"),
+    ),
+    SCORES: _columns(
+        {
+            "sample_id": pa.int32(),
+            "p_clean": pa.float32(),
+            "is_clean": pa.bool_(),
+            "pos_sim": pa.float32(),
+            "neg_sim": pa.float32(),
+            "margin": pa.float32(),
+            "mean_gap": pa.float32(),
+            "mean_margin": pa.float32(),
+            "predicted_label": pa.int32(),
+            "predicted_pos_sim": pa.float32(),
+            "predicted_neg_sim": pa.float32(),
+            "top_labels": pa.list_(pa.int32()),
+            "top_pos_sims": pa.list_(pa.float32()),
+            "top_neg_sims": pa.list_(pa.float32()),
+        },
+        # Of samples that were not trained on.
+        may_be_empty=("mean_gap", "mean_margin"),
+    ),
+    TRACES: _columns(
+        {
+            "sample_id": pa.int32(),
+            "gap": pa.list_(pa.float32()),
+            "margin": pa.list_(pa.float32()),
+        }
+    ),
+    NEIGHBOURS: _columns(
+        {
+            "sample_id": pa.int32(),
+            "nearest": pa.list_(pa.int32()),
+            "nearest_given": pa.list_(pa.int32()),
+            "nearest_predicted": pa.list_(pa.int32()),
+        }
+    ),
+    PREDICTIONS: _columns(
+        {
+            "sample_id": pa.int32(),
+            "predicted_label": pa.int32(),
+            "p_predicted": pa.float32(),
+            "p_given": pa.float32(),
+            "margin": pa.float32(),
+        }
+    ),
+}
 
 
 def first_problem(error: ValidationError) -> str:

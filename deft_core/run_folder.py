@@ -36,6 +36,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from deft_core.errors import RunError
 from deft_core.run_files import (
     REPORTS,
+    SAMPLES,
+    TABLES,
     ConfigFile,
     Count,
     Finite,
@@ -103,7 +105,7 @@ class RunFolder:
         path.mkdir(parents=True)
         folder = cls(path)
         try:
-            folder.write_table("samples.parquet", samples)
+            folder.write_table(SAMPLES, samples)
             folder.write_json("config.json", config)
             folder.set_status("queued")
         except OSError:
@@ -125,7 +127,7 @@ class RunFolder:
         return self.read_json("report.json", shape, n_classes=len(config["class_names"]))
 
     def samples(self) -> pa.Table:
-        return self.read_table("samples.parquet")
+        return self.read_table(SAMPLES)
 
     def read_json(self, name: str, shape: type[BaseModel], **context: Any) -> dict[str, Any]:
         """The object in a file, which has all that `shape` asks for."""
@@ -143,7 +145,8 @@ class RunFolder:
             path.write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")
 
     def read_table(self, name: str) -> pa.Table:
-        return self._read(name, pq.read_table)
+        """The columns of `TABLES` in a file."""
+        return self._read(name, lambda path: _read_table(path, TABLES[name]))
 
     def write_table(self, name: str, table: pa.Table) -> None:
         with self.writing(name) as path:
@@ -248,6 +251,16 @@ class RunFolder:
             raise RunError(
                 f"{path} is damaged: {problem}", "Move the run folder away, and start a new run."
             ) from error
+
+
+def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
+    table = pq.read_table(path)
+    for column in schema:
+        if table.column_names.count(column.name) != 1:
+            raise ValueError(f"there is no column {column.name}")
+        if table[column.name].null_count and not column.nullable:
+            raise ValueError(f"{column.name} has empty values")
+    return table.select(schema.names).cast(schema)
 
 
 def _whole_lines(content: bytes) -> list[bytes]:

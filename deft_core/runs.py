@@ -26,9 +26,11 @@ from deft_core import selection
 from deft_core.config import Config, Phase1Config, Phase2Config
 from deft_core.errors import DeftError, DiskFullError, RunError
 from deft_core.failures import explaining
+from deft_core.full_disk import telling_full_disk
+from deft_core.run_files import NEIGHBOURS, PREDICTIONS, SAMPLES, TABLES
 from deft_core.run_folder import UNFINISHED, Progress, RunFolder
 from deft_core.run_process import find_process, is_asked_to_stop
-from deft_core.run_results import NEIGHBOURS, PREDICTIONS, neighbours, predictions, queue_scores
+from deft_core.run_results import neighbours, predictions, queue_scores
 from deft_core.run_view import RunView, claimed_state, state_of, view_of
 from deft_core.selection import NO_LABEL
 from deft_core.store import ImportedRun, Store, utc_now
@@ -209,7 +211,8 @@ class Runs:
                 except DiskFullError:
                     raise
                 except DeftError as error:
-                    folder.set_status("failed", error=error.message, hint=error.hint)
+                    with telling_full_disk(folder.path):
+                        folder.set_status("failed", error=error.message, hint=error.hint)
                 else:
                     imported.append(folder.run_id)
         return tuple(imported)
@@ -405,4 +408,4 @@ def _run_samples(samples: pa.Table) -> pa.Table:
             "is_selected": samples["is_selected"],
             "curated_label": pa.array(curated, pa.int32(), mask=curated == NO_LABEL),
         }
-    )
+    ).cast(TABLES[SAMPLES])

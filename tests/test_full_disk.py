@@ -161,6 +161,18 @@ def test_results_of_a_run_are_taken_in_when_there_is_room_again(
     assert workspace.runs.import_finished() == ("phase1-002",)
 
 
+def test_results_that_cannot_be_used_keep_nothing_shut_without_room(tmp_path: Path) -> None:
+    with make_workspace(tmp_path) as workspace:
+        folder = worked_through(tmp_path / "runs" / "phase1-002", store=workspace.store)
+    (folder.path / "scores.parquet").write_bytes(b"PAR1")
+
+    with no_room(), Workspace.open(tmp_path) as workspace:
+        assert workspace.runs.view("phase1-002").state == "done"
+
+    with Workspace.open(tmp_path) as workspace:
+        assert workspace.runs.view("phase1-002").state == "failed"
+
+
 def test_results_that_are_not_taken_in_are_not_deleted(
     workspace: Workspace, tmp_path: Path
 ) -> None:

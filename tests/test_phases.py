@@ -62,6 +62,7 @@ def make_run(data: Path, tmp_path: Path) -> Callable[..., RunFolder]:
                 "given_label": pa.array(given, pa.int32()),
                 "final_label": pa.array(columns.get("final", given), pa.int32()),
                 "is_reviewed": pa.array([i in reviewed for i in range(n)]),
+                "is_selected": [True] * N_TRAIN + [False] * N_TEST,
                 "curated_label": pa.array(columns.get("curated", true), pa.int32()),
             }
         )

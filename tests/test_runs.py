@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from deft_core.config import Phase1Config, Phase2Config
@@ -33,6 +34,7 @@ from deft_core.runs import Runs
 from deft_core.selection import undecided
 from deft_core.store import Store
 from deft_core.whole_files import writing_whole
+from deft_core.workspace import Workspace
 from tests import stage_script
 from tests.small_world import NOW, PATIENCE, fingerprint, make_store
 
@@ -90,7 +92,7 @@ def cut_off(runs: Runs, tmp_path: Path) -> RunFolder:
 
 def worked_through(path: Path, *, store: Store) -> RunFolder:
     """A good run that was done in this process, and that the store does not know yet."""
-    columns = ["sample_id", "file_name", "split", "given_label"]
+    columns = ["sample_id", "file_name", "sha256", "split", "given_label"]
     folder = RunFolder.create(
         path,
         config={
@@ -633,6 +635,81 @@ def predictions(**changes: list[Any]) -> pa.Table:
     return pa.table({**columns, **changes})
 
 
+LISTS = pa.list_(pa.float32())
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"top_pos_sims": pa.array([[0.5]] * 4, LISTS)}, "the lists of a sample differ in length"),
+        ({"top_labels": pa.array([[0, None]] * 4)}, "top_labels has empty values"),
+        ({"pos_sim": pa.array([math.nan] * 4, pa.float32())}, "a pos_sim is no number"),
+        ({"top_neg_sims": pa.array([[0.5, math.inf]] * 4, LISTS)}, "a top_neg_sims is no number"),
+        ({"predicted_label": pa.array([0, 1, 2, 0])}, "a label is not one of 2 classes"),
+        ({"sample_id": pa.array([[0]] * 4)}, "scores.parquet is damaged"),
+        ({"is_clean": None}, "scores.parquet is damaged: there is no column is_clean"),
+    ],
+)
+def test_scores_that_cannot_be_shown_fail_the_run(
+    runs: Runs, store: Store, tmp_path: Path, changes: dict[str, Any], problem: str
+) -> None:
+    folder = worked_through(tmp_path / "phase1-001", store=store)
+    change_columns(folder, "scores.parquet", changes)
+
+    assert runs.import_finished() == ()
+
+    assert problem in runs.view("phase1-001").error
+    assert store.runs() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"final_label": None}, "samples.parquet is damaged: there is no column final_label"),
+        ({"sample_id": None}, "samples.parquet is damaged: there is no column sample_id"),
+        ({"sample_id": pa.array(["a", "b", "c", "d"])}, "samples.parquet is damaged"),
+        ({"split": pa.array([None] * 4, pa.string())}, "split has empty values"),
+        ({"final_label": pa.array([0, 1, 2, 0])}, "a label is not one of 2 classes"),
+    ],
+)
+def test_samples_that_cannot_be_used_fail_the_run(
+    runs: Runs, store: Store, tmp_path: Path, changes: dict[str, Any], problem: str
+) -> None:
+    folder = worked_through(tmp_path / "phase1-001", store=store)
+    change_columns(folder, "samples.parquet", changes)
+
+    assert runs.import_finished() == ()
+
+    assert problem in runs.view("phase1-001").error
+    assert store.runs() == []
+
+
+def test_a_workspace_that_cannot_be_opened_is_left_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with make_store([0, 1, 0, 1], n_classes=2, path=tmp_path / "store.duckdb") as store:
+        worked_through(tmp_path / "runs" / "phase1-001", store=store)
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("A bug.")
+
+    monkeypatch.setattr(pq, "read_table", fail)
+    with pytest.raises(ZeroDivisionError):
+        Workspace.open(tmp_path)
+
+    assert not [one.path for one in psutil.Process().open_files() if str(tmp_path) in one.path]
+
+
+def change_columns(folder: RunFolder, name: str, changes: dict[str, pa.Array | None]) -> None:
+    """Gives columns of a table other values, or takes them away."""
+    table = pq.read_table(folder.path / name)
+    for column, values in changes.items():
+        table = table.drop_columns(column)
+        if values is not None:
+            table = table.append_column(column, values)
+    pq.write_table(table, folder.path / name)
+
+
 def test_predictions_come_in_and_say_where_the_classifier_disagrees(
     runs: Runs, store: Store, tmp_path: Path
 ) -> None:
@@ -654,7 +731,7 @@ def test_predictions_come_in_and_say_where_the_classifier_disagrees(
         ({"p_given": [None, 0.5]}, "p_given has empty values"),
         ({"p_given": [float("nan"), 0.5]}, "a p_given is not between 0 and 1"),
         ({"predicted_label": [0, 2]}, "a label is not one of 2 classes"),
-        ({"margin": ["a", "b"]}, "cannot be used"),
+        ({"margin": ["a", "b"]}, "predictions.parquet is damaged"),
     ],
 )
 def test_predictions_that_cannot_be_used_fail_the_run(
