@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,8 +15,22 @@ from deft_core.run_files import NEIGHBOURS, PREDICTIONS, SAMPLES, SCORES
 from deft_core.run_folder import RunFolder
 from deft_core.selection import NO_LABEL
 
+DATA_SET = ("sample_id", "file_name", "sha256", "split", "given_label")
+"""What of the samples never changes in a workspace."""
 TOP_LISTS = ("top_labels", "top_pos_sims", "top_neg_sims")
 MOST_NEIGHBOURS = 10
+
+
+def check_data_set(folder: RunFolder, samples: pa.Table, *, class_names: Sequence[str]) -> None:
+    """RunError unless the run was told of just these samples and classes: what it found goes by
+    sample ids and labels, which mean something else in another data set."""
+    told = folder.samples().select(DATA_SET).sort_by("sample_id")
+    here = samples.select(DATA_SET).cast(told.schema).sort_by("sample_id")
+    if told != here or folder.config()["class_names"] != list(class_names):
+        raise RunError(
+            f"{folder.run_id} is about other images or labels than those of this workspace.",
+            "Move its folder to the workspace in which it was started.",
+        )
 
 
 def queue_scores(folder: RunFolder) -> pa.Table:

@@ -30,7 +30,7 @@ from deft_core.full_disk import telling_full_disk
 from deft_core.run_files import NEIGHBOURS, PREDICTIONS, SAMPLES, TABLES
 from deft_core.run_folder import UNFINISHED, Progress, RunFolder
 from deft_core.run_process import find_process, is_asked_to_stop
-from deft_core.run_results import neighbours, predictions, queue_scores
+from deft_core.run_results import check_data_set, neighbours, predictions, queue_scores
 from deft_core.run_view import RunView, claimed_state, state_of, view_of
 from deft_core.selection import NO_LABEL
 from deft_core.store import ImportedRun, Store, utc_now
@@ -132,9 +132,11 @@ class Runs:
 
     def n_outdated(self, run_id: str) -> int:
         """How many samples have since joined or left the curated set that a run was given, or have
-        another label in it."""
-        then = self._folder(run_id).samples().sort_by("sample_id")["curated_label"]
-        now = _run_samples(self._store.samples()).sort_by("sample_id")["curated_label"]
+        another label in it. RunError when it was given another data set."""
+        folder, samples = self._folder(run_id), self._store.samples()
+        self._check_data_set(folder, samples)
+        then = folder.samples().sort_by("sample_id")["curated_label"]
+        now = _run_samples(samples).sort_by("sample_id")["curated_label"]
         return int(
             (then.fill_null(NO_LABEL).to_numpy() != now.fill_null(NO_LABEL).to_numpy()).sum()
         )
@@ -344,7 +346,13 @@ class Runs:
         folders = (one for one in self._folders() if one.run_id not in known)
         return tuple(one for one in folders if claimed_state(one) == "done")
 
+    def _check_data_set(self, folder: RunFolder, samples: pa.Table) -> None:
+        dataset = self._store.dataset()
+        class_names = dataset.class_names if dataset else ()
+        check_data_set(folder, samples, class_names=class_names)
+
     def _import(self, folder: RunFolder) -> None:
+        self._check_data_set(folder, self._store.samples())
         config = folder.config()
         self._store.add_run(
             folder.run_id,

@@ -684,6 +684,60 @@ def test_samples_that_cannot_be_used_fail_the_run(
     assert store.runs() == []
 
 
+def test_a_run_is_taken_in_where_the_data_set_is_the_same(
+    runs: Runs, store: Store, tmp_path: Path
+) -> None:
+    with make_store([0, 1, 0, 1], n_classes=2) as twin:
+        worked_through(tmp_path / "phase1-001", store=twin)
+
+    assert runs.import_finished() == ("phase1-001",)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("sample_id", [1, 0, 2, 3]),
+        ("file_name", [f"class {i % 2}/{i + 1}.jpg" for i in range(4)]),
+        ("sha256", [f"{i + 1:064x}" for i in range(4)]),
+        ("split", ["train", "train", "train", "test"]),
+        ("given_label", [0, 1, 0, 0]),
+    ],
+)
+def test_a_run_on_another_data_set_is_not_taken_in(
+    runs: Runs, store: Store, tmp_path: Path, name: str, values: list[Any]
+) -> None:
+    folder = worked_through(tmp_path / "phase1-001", store=store)
+    change_columns(folder, "samples.parquet", {name: pa.array(values)})
+
+    assert runs.import_finished() == ()
+
+    view = runs.view("phase1-001")
+    assert (view.state, store.runs()) == ("failed", [])
+    assert view.error == "phase1-001 is about other images or labels than those of this workspace."
+    assert "in which it was started" in view.hint
+    with pytest.raises(RunError, match="other images or labels"):
+        runs.n_outdated("phase1-001")
+
+
+@pytest.mark.parametrize("given", [[0, 1, 0], [0, 1, 0, 1, 0]])
+def test_a_run_on_more_or_fewer_images_is_not_taken_in(
+    runs: Runs, tmp_path: Path, given: list[int]
+) -> None:
+    with make_store(given, n_classes=2) as other:
+        worked_through(tmp_path / "phase1-001", store=other)
+
+    assert runs.import_finished() == ()
+    assert "other images or labels" in runs.view("phase1-001").error
+
+
+def test_a_run_on_other_classes_is_not_taken_in(runs: Runs, store: Store, tmp_path: Path) -> None:
+    folder = worked_through(tmp_path / "phase1-001", store=store)
+    edit(folder, "config.json", {"class_names": ["class 1", "class 0"]})
+
+    assert runs.import_finished() == ()
+    assert "other images or labels" in runs.view("phase1-001").error
+
+
 def test_a_workspace_that_cannot_be_opened_is_left_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
