@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -125,7 +126,7 @@ def test_every_sample_of_every_split_is_predicted(make_run: MakeRun) -> None:
 
     list(phase2.run(folder))
 
-    table = folder.read_table("predictions.parquet")
+    table = pq.read_table(folder.path / "predictions.parquet")
     assert table.schema == pa.schema(
         [
             ("sample_id", pa.int32()),
