@@ -121,6 +121,8 @@ def _check(event: Decision | Note, *, n_classes: int) -> None:
     if event.sample_id not in SAMPLE_IDS:
         raise unknown_samples([event.sample_id])
     if isinstance(event, Decision):
+        if event.run is not None:
+            check_name("run", event.run)
         check_verdict(event.verdict, label=event.label, n_classes=n_classes)
     else:
         check_text("note", event.note, longest=LONGEST_NOTE)

@@ -104,7 +104,9 @@ def write_csv(
     both, exclude and unsure. For both, `other_label` is right beside the given one.
     `is_disputed` means that two reviewers disagree; nobody said that verdict, "unsure". `p_clean`
     and `is_clean` are about `scored_label`, with which the run knew the sample; several reviewers'
-    notes begin with their names. `in_curated_set` says whether phase 2 trains on it.
+    notes begin with their names. `in_curated_set` says whether phase 2 trains on it. Rows end with
+    CR LF, as RFC 4180 has it: the writer quotes only what its own line ends hold, and names may
+    hold a CR.
     """
     return _write_table(store, _as_csv, to=to, is_forced=is_forced, on_progress=on_progress)
 
@@ -151,7 +153,7 @@ def _write_table(
 
 
 def _as_csv(file: TextIO, rows: Iterable[dict[str, Any]]) -> None:
-    writer = csv.writer(file, lineterminator="\n")
+    writer = csv.writer(file)
     writer.writerow(COLUMNS)
     writer.writerows(map(_text, row.values()) for row in rows)
 

@@ -190,13 +190,15 @@ class Review:
         verdict: str,
         label: int | None = None,
         n_expected: int,
+        counted_at: int | None = None,
         run: str | None = None,
         reviewer: str | None = None,
     ) -> int:
         """How many samples were decided in one step, the group `uid`: all that match.
 
         CountChangedError, and nothing happens, when these are not `n_expected`; StoreError when
-        `run`, which scored what the reviewer saw, is not the current one.
+        `run`, which scored what the reviewer saw, is not the current one. `counted_at` is the
+        `Counts.counted_at` that he knew: no decision that came later, or any without it, was shown.
         """
         self._check_order(wanted)
         check_name("uid", uid, longest=LONGEST_UID_OF_MANY)
@@ -208,6 +210,7 @@ class Review:
             verdict=verdict,
             label=label,
             n_expected=n_expected,
+            counted_at=counted_at,
             run_id=run,
             reviewer=name,
             decided_at=self._clock(),

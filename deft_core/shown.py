@@ -71,13 +71,14 @@ class QueuePage:
 @dataclass(frozen=True, kw_only=True)
 class Counts:
     """How many samples match a filter, and how many of these have a property or are held by other
-    reviewers."""
+    reviewers; `counted_at` is the place in the log of the last event until then."""
 
     n_matching: int
     n_flagged: int
     n_undecided: int
     n_with_suggestion: int
     n_leased: int
+    counted_at: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,6 +138,7 @@ def desk_routes(workspace: Workspace) -> APIRouter:
                 verdict=asked.verdict,
                 label=asked.label,
                 n_expected=asked.n,
+                counted_at=asked.counted_at,
                 run=asked.run,
                 reviewer=reviewer,
             )

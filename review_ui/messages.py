@@ -16,6 +16,7 @@ MOST_IDS_OF_VIEW = 1000
 Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
 Place = Annotated[str, Field(min_length=1, max_length=100)]
 Number = Annotated[int, Field(ge=0, lt=2**31)]
+LogPlace = Annotated[int, Field(ge=0, lt=2**53)]
 Labels = Annotated[list[Number], Field(max_length=MOST_LABELS)]
 Names = Annotated[list[Name], Field(max_length=MOST_NAMES)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -123,7 +124,7 @@ class Decide(Item):
     verdict: Name
     label: Number | None = None
     run: Name | None = None
-    seen: Annotated[int, Field(ge=0, lt=2**53)] | None = None
+    seen: LogPlace | None = None
 
 
 class NoteMessage(Item):
@@ -160,8 +161,8 @@ class Batch(Message):
 
 
 class Apply(Message):
-    """One verdict for all that match a filter, which the reviewer was told are `n`; `run` scored
-    what he saw."""
+    """One verdict for all that match a filter, which the reviewer was told are `n`, counted when
+    the log ended at `counted_at`; `run` scored what he saw."""
 
     store: Name
     uid: Annotated[str, Field(min_length=1, max_length=LONGEST_UID_OF_MANY)]
@@ -169,6 +170,7 @@ class Apply(Message):
     verdict: Name
     label: Number | None = None
     n: Number
+    counted_at: LogPlace
     run: Name | None = None
 
 

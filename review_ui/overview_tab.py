@@ -113,8 +113,8 @@ class OverviewTab:
 
     def view(self) -> list[Any]:
         """Everything on the tab as it stands."""
+        is_busy = self._ingestion.is_busy  # Before what it leaves, so that nothing is missed.
         dataset = self._workspace.dataset
-        is_busy = self._ingestion.is_busy
         contents = _no_contents() if dataset is None else self._contents_view(dataset)
         return [
             gr.Column(visible=dataset is None),
@@ -177,11 +177,13 @@ class OverviewTab:
         ]
 
     def _class_rows(self, dataset: Dataset) -> list[list[Any]]:
-        """One row a class: its name and how many samples carry it, are flagged, are decided."""
+        """One row a class: its name, how many samples carry it, how many of these are suspects
+        among the training images, how many suspects are decided, how many samples relabelled."""
         samples = self._workspace.store.samples()
         labels = samples["given_label"]
-        is_flagged = pc.fill_null(pc.invert(samples["is_clean"]), False)
-        is_decided = pc.is_valid(samples["verdict"])
+        is_trained = pc.equal(samples["split"], "train")
+        is_flagged = pc.and_(is_trained, pc.fill_null(pc.invert(samples["is_clean"]), False))
+        is_decided = pc.and_(is_flagged, pc.is_valid(samples["verdict"]))
         is_relabelled = pc.fill_null(pc.not_equal(samples["reviewed_label"], labels), False)
         columns = [
             _counts_by_label(labels.filter(chosen), n_classes=len(dataset.class_names))

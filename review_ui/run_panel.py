@@ -162,10 +162,10 @@ class RunPanel:
 
     def view(self) -> list[Any]:
         """Updates for `outputs` from what the run's folder says now."""
+        # What changes while this looks is seen by the next look, for it has another signature.
+        signature = self._signature()
         left_out = self._take_in()
         run, probe = self.latest(), self._runs.probe(self._kind)
-        # A page that has seen nothing looks again soon, and results left out are tried once more.
-        signature = None if left_out else self._signature()
         is_busy = run is not None and not run.is_finished
         is_probing = probe is not None and not probe.is_finished
         can_start = not is_busy and self._runs.has_input(self._kind)
@@ -177,8 +177,8 @@ class RunPanel:
             ),
             "" if is_busy else _estimate(probe),
             *(self._run_view(run, left_out=left_out) if run else self._empty_view()),
-            *self._history_view(run),
-            signature,
+            *self._history_view(),
+            None if left_out else signature,  # With None the next look tries to take in once more.
             gr.Timer(BUSY_SECONDS if is_busy or is_probing else IDLE_SECONDS),
         ]
 
@@ -252,7 +252,7 @@ class RunPanel:
             "",
         ]
 
-    def _history_view(self, latest: RunView | None) -> list[Any]:
+    def _history_view(self) -> list[Any]:
         finished = [one for one in self._runs.list(self._kind) if one.is_finished]
         choices = [(_line(one), one.run_id) for one in finished]
         return [gr.Accordion(visible=bool(finished)), gr.Radio(choices=choices)]

@@ -157,6 +157,27 @@ def test_csv__can_be_ingested_again(store: Store, root: Path, tmp_path: Path) ->
     assert again.samples["given_label"].to_pylist() == [0, 0, 1, 1]
 
 
+@pytest.mark.parametrize("letter", ["\r", "\n", "\r\n"])
+def test_csv__holds_line_ends_in_names_and_notes(tmp_path: Path, letter: str) -> None:
+    names = (f"a{letter}cat", "dog")
+    root = write_class_folders(tmp_path / "data", names=names)
+    (root / names[0] / "0.png").rename(root / names[0] / f"b{letter}d.png")
+    with ingested(root) as store:
+        note = Note(uid="n", group="n", sample_id=1, note=f"one{letter}two")
+        Review(store, clock=Clock()).decide([note], reviewer="ann")
+        table = export(store, format="csv", to=tmp_path / "labels.csv").path
+        file_names = store.samples()["file_name"].to_pylist()
+
+    rows = rows_of(table)
+    assert [row["file_name"] for row in rows] == file_names
+    assert file_names[1] == f"{names[0]}/b{letter}d.png"
+    assert rows[1]["note"] == f"one{letter}two"
+    (root / "labels.csv").write_bytes(table.read_bytes())
+    again = read_source(root)
+    assert again.class_names == names
+    assert again.samples["file_name"].to_pylist() == file_names
+
+
 def test_csv__refuses_to_overwrite_unless_forced(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     path.write_text("mine")

@@ -6,6 +6,8 @@ import gzip
 import json
 import os
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -110,21 +112,34 @@ def test_a_journal_of_another_store_is_refused(path: Path, tmp_path: Path) -> No
     assert "move this one away" in caught.value.hint
 
 
-def test_a_database_and_a_journal_with_different_stories_are_refused(path: Path) -> None:
+@pytest.mark.parametrize(("n_journal", "n_database"), [(1, 1), (3, 2), (2, 3)])
+def test_a_database_and_a_journal_with_different_stories_are_refused(
+    path: Path, n_journal: int, n_database: int
+) -> None:
     early = journal_path(path).read_bytes()
     copy = path.with_name("copy.duckdb")
     shutil.copy(path, copy)
     with Store(path) as store:
-        decide(store, ("d", "d", 3, "unsure", None))
+        for i in range(n_journal):
+            decide(store, (f"d{i}", f"d{i}", i, "unsure", None))
     late = journal_path(path).read_bytes()
     journal_path(path).write_bytes(early)
     shutil.copy(copy, path)
     with Store(path) as store:
-        decide(store, ("other", "other", 3, "keep", None))
+        for i in range(n_database):
+            decide(store, (f"other {i}", f"other {i}", i, "keep", None))
+        expected = verdicts(store)
+    own = journal_path(path).read_bytes()
     journal_path(path).write_bytes(late)
 
-    with pytest.raises(StoreError, match="tell different stories from event 5"):
+    n_shared = 4 + min(n_journal, n_database)
+    with pytest.raises(StoreError, match=f"tell different stories: event {n_shared} "):
         Store(path)
+
+    journal_path(path).write_bytes(own)
+    with Store(path) as store:
+        assert verdicts(store) == expected
+        assert store.verify().is_sound
 
 
 @pytest.mark.parametrize("number", [0, -1])
@@ -280,6 +295,29 @@ def test_a_copy_beside_the_journal_gets_what_came_later(path: Path) -> None:
     with Store(path) as store:
         assert verdicts(store) == {0: ("relabel", 2), 3: ("keep", 0)}
         assert store.log.n_reapplied == 1
+
+
+def test_a_copy_after_a_crash_needs_the_write_ahead_log_out_of_the_way(path: Path) -> None:
+    with Store(path) as store:
+        copy = store.copy(name="copy.duckdb")
+    script = """
+import os, sys
+from tests.test_store import Store, decide
+decide(Store(sys.argv[1]), ("later", "later", 3, "keep", None))
+os._exit(1)
+"""
+    subprocess.run([sys.executable, "-c", script, str(path)], check=False, cwd=Path.cwd())
+    copy.replace(path)
+    left = path.with_name("store.duckdb.wal")
+
+    with pytest.raises(StoreError, match="does not match") as caught:
+        Store(path)
+    assert f"move {left} away" in caught.value.hint
+
+    left.rename(path.with_name("old.wal"))
+    with Store(path) as store:
+        assert verdicts(store) == {0: ("relabel", 2), 3: ("keep", 0)}
+        assert store.verify().is_sound
 
 
 def test_a_store_of_the_first_schema_is_copied_and_brought_up_to_date(tmp_path: Path) -> None:

@@ -224,6 +224,7 @@ def test_decide__every_verdict(review: Review) -> None:
         (one(0, "keep", 1), "Verdict keep takes no label, found 1"),
         (one(0, "both", 3), "Both needs a label from 0 to 2, found 3"),
         (replace(one(0), run="phase1-007"), 'There is no run "phase1-007"'),
+        (replace(one(0), run="\ud800"), r"The run holds '\\ud800', which is no character to write"),
         (one(2**31), "No sample with id 2147483648"),
         (one(10**60), "No sample with id 1000"),
         (one(0, uid="x" * 201), "The uid has 201 characters; it must have 1 to 200"),
@@ -430,7 +431,7 @@ def test_count_and_confusion(review: Review) -> None:
     review.decide([one(2)])
 
     assert review.count(Filter(name="all")) == Counts(
-        n_matching=4, n_flagged=3, n_undecided=3, n_with_suggestion=2, n_leased=0
+        n_matching=4, n_flagged=3, n_undecided=3, n_with_suggestion=2, n_leased=0, counted_at=1
     )
     review.queue(reviewer="ann", is_leased=True, limit=1)
     assert review.count(Filter(name="all")).n_leased == 1
@@ -495,6 +496,19 @@ def test_decide_matching__refuses_what_cannot_be(
 ) -> None:
     with pytest.raises(StoreError, match=message):
         review.decide_matching(Filter(), uid=uid, verdict=verdict, label=label, n_expected=3)
+
+
+def test_decide_matching__refuses_a_uid_that_is_taken(review: Review) -> None:
+    review.decide([one(2, uid="b:2")])
+    wanted = Filter(name="all", sample_ids=(0, 2))
+
+    with pytest.raises(StoreError, match='"b" is the id of another act'):
+        review.decide_matching(wanted, uid="b", verdict="exclude", n_expected=2)
+
+    assert (review.sample(0).verdict, review.sample(2).verdict) == (None, "keep")
+    assert review.decide_matching(wanted, uid="c", verdict="exclude", n_expected=2) == 2
+    with pytest.raises(StoreError, match='"c" is the id of another act'):
+        review.decide_matching(wanted, uid="c", verdict="keep", n_expected=2, reviewer="ann")
 
 
 # --- undo and redo
@@ -731,10 +745,42 @@ def test_double_review__many_at_once_are_blind_where_nothing_was_shown(review: R
     double_review(review)
     review.decide([one(0, "relabel", 1, uid="b0")], reviewer="bob")
     every = Filter(name="all", sample_ids=(0, 1))
+    counts = review.count(every, reviewer="bob")
 
-    review.decide_matching(every, uid="all", verdict="unsure", n_expected=2, reviewer="bob")
+    review.decide_matching(
+        every,
+        uid="all",
+        verdict="unsure",
+        n_expected=2,
+        counted_at=counts.counted_at,
+        reviewer="bob",
+    )
 
     assert [review.sample(i).is_disputed for i in (0, 1)] == [False, True]
+
+
+@pytest.mark.parametrize(("is_counted_again", "is_disputed"), [(False, True), (True, False)])
+def test_double_review__many_at_once_overrule_nothing_that_came_after_the_count(
+    review: Review, is_counted_again: bool, is_disputed: bool
+) -> None:
+    double_review(review)
+    every = Filter(name="all", sample_ids=(0, 1))
+    counts = review.count(every, reviewer="ann")
+    review.decide([one(0, "relabel", 1, uid="b0")], reviewer="bob")
+    if is_counted_again:
+        counts = review.count(every, reviewer="ann")
+
+    review.decide_matching(
+        every,
+        uid="all",
+        verdict="keep",
+        n_expected=counts.n_matching,
+        counted_at=counts.counted_at,
+        reviewer="ann",
+    )
+
+    assert review.sample(0).is_disputed is is_disputed
+    assert review.history(0).events[-1].is_blind is is_disputed
 
 
 def test_agreement__counts_what_was_decided_blind_and_nothing_else(review: Review) -> None:

@@ -302,6 +302,7 @@ def test_all_that_match_are_decided_in_one_step_or_not_at_all(
         "verdict": "relabel",
         "label": 1,
         "n": 2,
+        "counted_at": 0,
     }
     refused = client.post("/api/v1/apply", json=body)
     assert refused.status_code == 409
@@ -311,14 +312,18 @@ def test_all_that_match_are_decided_in_one_step_or_not_at_all(
         assert (answer["n_applied"], answer["group"]) == (3, "all")
         assert answer["progress"]["n_relabelled"] == 3
     assert client.post("/api/v1/apply", json={**body, "store": "x"}).json()["is_another_store"]
+    del body["counted_at"]
+    assert client.post("/api/v1/apply", json=body).status_code == 422
 
 
-def test_a_queue_is_chosen_counted_and_leased(client: TestClient) -> None:
+def test_a_queue_is_chosen_counted_and_leased(client: TestClient, workspace: Workspace) -> None:
+    n_events = workspace.store.log.n_events()
     body = {"filter": {"name": "all", "text": "DOG"}, "sort": "margin", "limit": 2}
     page = client.post("/api/v1/queue", json=body).json()
     rest = client.post("/api/v1/queue", json={**body, "after": page["next"]}).json()
     assert [one["sample_id"] for one in page["samples"] + rest["samples"]] == [3, 4, 5]
     counts = client.post("/api/v1/count", json={"filter": body["filter"]}).json()
+    assert counts.pop("counted_at") == n_events
     assert counts == {
         "n_matching": 3,
         "n_flagged": 1,

@@ -331,6 +331,7 @@ def test_current_decisions__equal_the_replayed_log_and_a_plain_model(
                     verdict=what,
                     label=label_of(what),
                     n_expected=N_SAMPLES,
+                    counted_at=None,
                     run_id="phase1-001",
                     reviewer=reviewer,
                     decided_at=NOW,
@@ -424,6 +425,19 @@ def test_threads__read_whole_groups_while_others_write(store: Store) -> None:
 
     assert {one.result() for one in counts} <= {0, N_SAMPLES}
     assert sum(store.log.history(i).num_rows for i in range(N_SAMPLES)) == 20 * N_SAMPLES
+
+
+def test_threads__prompts_that_were_replaced_are_not_kept(store: Store) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(50):
+            store.set_prompts(("old",) * 3)
+            reads = [pool.submit(store.dataset) for _ in range(2)]
+            prompts = (f"new {number}",) * 3
+            store.set_prompts(prompts)
+            assert None not in [one.result() for one in reads]
+            dataset = store.dataset()
+            assert dataset is not None
+            assert dataset.prompts == prompts
 
 
 def test_close__leaves_no_write_ahead_log(tmp_path: Path) -> None:

@@ -81,6 +81,15 @@ class Journal:
         self.last_seq = events["seq"][-1].as_py()
         self.last_uid = events["uid"][-1].as_py()
 
+    def uid(self, seq: int) -> str | None:
+        """The uid of the event with this `seq`, or None without one; StoreError at a line before it
+        that is damaged."""
+        if seq == self.last_seq:
+            return self.last_uid
+        events = next(self.events(after=seq - 1))
+        is_there = events["seq"][0].as_py() == seq
+        return events["uid"][0].as_py() if is_there else None
+
     def events(self, *, after: int = 0) -> Iterator[pa.Table]:
         """The events with a higher `seq`, a table a line; StoreError at a line that is damaged."""
         with self.path.open("rb") as file:

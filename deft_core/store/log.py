@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 
 from deft_core.errors import StoreError
@@ -160,14 +161,16 @@ class DecisionLog:
         verdict: str,
         label: int | None,
         n_expected: int,
+        counted_at: int | None,
         run_id: str | None,
         reviewer: str,
         decided_at: datetime,
     ) -> int:
         """How many samples match now and, unless these are not `n_expected`, got the verdict in
         one group. "suggested" gives each its suggested label, "both" names it beside the given
-        one, "standing" repeats the decision that counts. Sent again, the first answer. StoreError
-        when `run_id` is not the current run."""
+        one, "standing" repeats the decision that counts. What came after `counted_at` in the log
+        was not shown. Sent again, the first answer. StoreError when `run_id` is not the current
+        run, or another act has the `uid`."""
         with self._appending() as connection:
             (known,) = connection.execute(
                 "select count(*) from decisions where grp = $uid and reviewer = $reviewer",
@@ -198,22 +201,29 @@ class DecisionLog:
                         case when $verdict in ('suggested', 'both') then suggested_label
                             when $verdict = 'standing' and standing = 'relabel' then reviewed_label
                             else $label::integer end as label,
-                        null::varchar as note, null::varchar as run_id, seen, $reviewer as reviewer,
-                        $decided_at::timestamp as decided_at
+                        null::varchar as note, null::varchar as run_id,
+                        case when seen <= $counted_at::bigint then seen end as seen,
+                        $reviewer as reviewer, $decided_at::timestamp as decided_at
                     from matched
                 )"""
-                connection.execute(
-                    _APPEND.format(source=source, chosen="matched", scores=_CURRENT_SCORES),
-                    {
-                        "last": _last_seq(connection),
-                        "uid": uid,
-                        "verdict": verdict,
-                        "label": label,
-                        "reviewer": reviewer,
-                        "decided_at": naive(decided_at),
-                        **_n_chosen(connection),
-                    },
-                )
+                append = _APPEND.format(source=source, chosen="matched", scores=_CURRENT_SCORES)
+                parameters = {
+                    "last": _last_seq(connection),
+                    "uid": uid,
+                    "verdict": verdict,
+                    "label": label,
+                    "counted_at": counted_at,
+                    "reviewer": reviewer,
+                    "decided_at": naive(decided_at),
+                    **_n_chosen(connection),
+                }
+                try:
+                    connection.execute(append, parameters)
+                except duckdb.ConstraintException as error:
+                    raise StoreError(
+                        f'"{uid}" is the id of another act; nothing was changed.',
+                        "Confirm again.",
+                    ) from error
                 matched = _ids(connection, "select sample_id from matched")
                 with derived.touching(connection, matched):
                     derived.refresh(connection, has_notes=False)
@@ -393,20 +403,23 @@ class DecisionLog:
                 "Events are missing from the middle: restore a copy from the backups folder; "
                 "the journal beside it brings what came later.",
             )
+        self._check_story(journal, last=row["last"])
         if journal.last_seq > row["last"]:
             self._reapply(journal, last=row["last"])
-        (same,) = self._database.rows(
-            "select count(*) as n from decisions where seq = $seq and uid = $uid",
-            seq=journal.last_seq,
-            uid=journal.last_uid,
+        journal.append(self._events(after=journal.last_seq))
+
+    def _check_story(self, journal: Journal, *, last: int) -> None:
+        """StoreError when the last event that both have is not the same in both."""
+        shared = min(last, journal.last_seq)
+        same = self._database.rows(
+            "from decisions where seq = $seq and uid = $uid", seq=shared, uid=journal.uid(shared)
         )
-        if journal.last_seq and not same["n"]:
+        if shared and not same:
             raise StoreError(
-                f"{journal.path} and {self._database.path} tell different stories from "
-                f"event {journal.last_seq} on.",
+                f"{journal.path} and {self._database.path} tell different stories: "
+                f"event {shared} is not the same in both.",
                 "One of them was replaced. Put the right one back, or move the journal away.",
             )
-        journal.append(self._events(after=journal.last_seq))
 
     def _reapply(self, journal: Journal, *, last: int) -> None:
         with self._database.writing() as connection:

@@ -192,16 +192,20 @@ class Store:
 
     def dataset(self) -> Dataset | None:
         """The data set, or None before one is ingested."""
-        if self._dataset is None:
-            self._dataset = self._read_dataset()
-        return self._dataset
+        known = self._dataset
+        if known is None:
+            # What is read while somebody writes must not be kept.
+            with self._database.lock:
+                known = self._dataset = self._read_dataset()
+        return known
 
     def set_prompts(self, prompts: Sequence[str]) -> None:
         """The words for each class in prompts, in order of the labels."""
         rows = list(zip(prompts, range(len(prompts)), strict=True))
-        with self._database.writing() as connection:
-            connection.executemany("update classes set prompt = ? where label = ?", rows)
-        self._dataset = None
+        with self._database.lock:
+            with self._database.writing() as connection:
+                connection.executemany("update classes set prompt = ? where label = ?", rows)
+            self._dataset = None
 
     def sample(self, sample_id: int) -> Sample:
         """One sample; StoreError when there is none with this id."""

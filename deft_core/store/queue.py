@@ -172,7 +172,7 @@ class Queue:
         self, wanted: Filter, *, reviewer: str, leased_at: datetime | None = None
     ) -> dict[str, int]:
         """n_matching, and of these n_flagged, n_undecided, n_with_suggestion and, at a moment,
-        n_leased to other reviewers."""
+        n_leased to other reviewers; counted_at, the place of the last event in the log."""
         matching = self.matching(wanted, reviewer=reviewer)
         leased = f"count(*) filter (sample_id in {_OF_OTHERS})" if leased_at else "0"
         (row,) = self._database.rows(
@@ -181,7 +181,8 @@ class Queue:
                 count(*) filter (not is_clean) as n_flagged,
                 count(*) filter (verdict is null) as n_undecided,
                 count(suggested_label) as n_with_suggestion,
-                {leased} as n_leased
+                {leased} as n_leased,
+                (select coalesce(max(seq), 0) from decisions) as counted_at
             from ({matching.sql})
             """,
             **matching.parameters

@@ -64,9 +64,14 @@ def _open_error(path: Path | str, error: duckdb.Error) -> StoreError:
             "Close the application that uses this workspace, or choose another --workspace.",
             pid=int(holder[1]),
         )
-    return StoreError(
-        f"{path} cannot be opened: {error}", "Is it a workspace of this application, and whole?"
-    )
+    hint = "Is it a workspace of this application, and whole?"
+    left_by_a_crash = Path(f"{path}.wal")
+    if left_by_a_crash.exists():
+        hint += (
+            f" If you put a backup there, move {left_by_a_crash} away, too: the journal has the "
+            "decisions in it."
+        )
+    return StoreError(f"{path} cannot be opened: {error}", hint)
 
 
 def backup_folder(path: Path | str) -> Path:

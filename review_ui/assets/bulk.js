@@ -79,8 +79,12 @@ export class Bulk {
     }
   }
 
-  show({ n_matching: n, n_undecided: nUndecided, n_leased: nLeased }, verdict) {
+  show(
+    { n_matching: n, n_undecided: nUndecided, n_leased: nLeased, counted_at: countedAt },
+    verdict,
+  ) {
     this.n = n;
+    this.countedAt = countedAt;
     const decided = n - nUndecided;
     const name =
       verdict === "relabel" && this.label !== null ? ` ${this.desk.name(this.label)}` : "";
@@ -98,11 +102,11 @@ export class Bulk {
 
   async apply(event) {
     event.preventDefault();
-    const { verdict, label, filter, n, uid, desk } = this;
+    const { verdict, label, filter, n, countedAt, uid, desk } = this;
     this.part.bulkGo.disabled = true;
     try {
       const { store, run } = desk.session;
-      const body = { store, run, uid, filter, verdict, n };
+      const body = { store, run, uid, filter, verdict, n, counted_at: countedAt };
       if (verdict === "relabel") body.label = label;
       const answer = await desk.server.post("/apply", body, TIMEOUT_MS);
       this.part.bulkDialog.close();

@@ -42,6 +42,11 @@ export function percent(value) {
   return `${Math.round(value * 100)} %`;
 }
 
+/** A share as the number of a percentage to be edited, to one decimal. */
+export function inPercent(share) {
+  return Math.round(1000 * share) / 10;
+}
+
 /** Where a value lies between two others, from 0 to 1. */
 export function fraction(value, [low, high]) {
   return high > low ? Math.min(Math.max((value - low) / (high - low), 0), 1) : 0;

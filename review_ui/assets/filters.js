@@ -1,7 +1,7 @@
 /** The filter of the queue: its dialog, the chips that show what is in use, and its words. */
 
 import { VERDICTS } from "./choice.js";
-import { afterPause, counted, countedImages, make, makeButton, percent } from "./dom.js";
+import { afterPause, counted, countedImages, inPercent, make, makeButton, percent } from "./dom.js";
 import { asked } from "./view.js";
 
 const COUNT_AFTER_MS = 250;
@@ -102,7 +102,7 @@ export class Filters {
     for (const key of ["split", "has_suggestion", "is_decided", "is_flagged"])
       form[key].value = filter[key] ?? "";
     for (const key of ["p_min", "p_max"])
-      form[key].value = filter[key] === undefined ? "" : 100 * filter[key];
+      form[key].value = filter[key] === undefined ? "" : inPercent(filter[key]);
     form.text.value = filter.text ?? "";
     form.reviewers.value = (filter.reviewers ?? []).join(", ");
     for (const box of this.part.verdictBoxes.querySelectorAll("input")) {

@@ -10,6 +10,7 @@ import { Outbox } from "./outbox.js";
 
 const PACE_WINDOW_MS = 3 * 60 * 1000;
 const LEAST_STEPS_OF_PACE = 3;
+const TRAIN = "train"; // The figures are of this split alone.
 
 export class Ledger {
   /**
@@ -27,10 +28,8 @@ export class Ledger {
 
   /** Begins with what the server knows now; the outbox stays while the store does. */
   open(session) {
-    if (this.outbox?.size > 0 && this.outbox.store === session.store) {
-      session.progress = this.progress;
-    }
-    this.progress = session.progress;
+    const isAhead = this.outbox?.size > 0 && this.outbox.store === session.store;
+    if (!isAhead) this.progress = session.progress;
     this.reviewer = session.reviewer;
     if (this.outbox?.store === session.store) return;
     if (this.outbox?.size > 0) this.onLeft(this.outbox.size, this.outbox.isKept);
@@ -158,6 +157,7 @@ export class Ledger {
   set(sample, fields) {
     const before = { ...sample };
     Object.assign(sample, fields);
+    if (sample.split !== TRAIN) return;
     this.progress.n_second_look += Number(sample.is_second_look) - Number(before.is_second_look);
     const change = Number(Boolean(sample.verdict)) - Number(Boolean(before.verdict));
     if (sample.is_clean || change === 0) return;

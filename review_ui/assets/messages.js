@@ -9,17 +9,30 @@ export class Messages {
     this.part = part;
   }
 
-  /** Actions are [text, what to do]; the first one is the main one. */
-  show(view, title, text = "", actions = []) {
+  /**
+   * Actions are [text, what to do], the first one is the main one; counts are [number, name]. What is
+   * said already is left alone: it may have the focus, and is read out at each change.
+   */
+  show(view, title, text = "", actions = [], { counts = [], hasUndo = false } = {}) {
+    const words = actions.map(([text]) => text);
+    const said = JSON.stringify([title, text, words, counts, hasUndo]);
+    if (this.root.dataset.view === view && this.said === said) return;
+    this.said = said;
     this.root.dataset.view = view;
     this.part.messageTitle.textContent = title;
     this.part.messageText.textContent = text;
-    this.part.messageCounts.hidden = true;
+    this.part.messageCounts.hidden = counts.length === 0;
+    this.part.messageCounts.replaceChildren(...counts.map(countOf));
     this.part.messageActions.replaceChildren(
       ...actions.map(([words, act], i) =>
         makeButton(words, act, `desk-button ${i === 0 ? "desk-primary" : ""}`),
       ),
+      ...(hasUndo ? [undoButton()] : []),
     );
+  }
+
+  outOfReach(error) {
+    this.show("error", "The queue could not be loaded", `${error.message} Trying again.`);
   }
 
   empty(hasData) {
@@ -37,19 +50,16 @@ export class Messages {
     const text = nFlagged
       ? "The curated set is ready: fine-tune a classifier on it, or export the labels."
       : "Phase 1 believes every given label. You can export the labels as they are.";
-    this.show("done", nFlagged ? "Every suspect is decided" : "Nothing was flagged", text, [
+    const title = nFlagged ? "Every suspect is decided" : "Nothing was flagged";
+    const actions = [
       ["Adapt a model", () => openTab("adapt")],
       ["Export the labels", () => openTab("export")],
+    ];
+    const counts = Object.entries(VERDICTS).map(([verdict, word]) => [
+      byVerdict[verdict] ?? 0,
+      word,
     ]);
-    this.part.messageCounts.hidden = !hasFigures;
-    this.part.messageCounts.replaceChildren(
-      ...Object.entries(VERDICTS).map(([verdict, word]) => {
-        const pair = make("div");
-        pair.append(make("dd", "", counted(byVerdict[verdict] ?? 0)), make("dt", "", word));
-        return pair;
-      }),
-    );
-    this.addUndo();
+    this.show("done", title, text, actions, { counts: hasFigures ? counts : [], hasUndo: true });
   }
 
   /** A queue of the reviewer's own choice has nothing (more) to show. */
@@ -66,18 +76,11 @@ export class Messages {
         : nDone > 0
           ? "Every image of it is decided."
           : "Take a filter away, or choose another queue.";
-    this.show("done", title, text, [
+    const actions = [
       ["All suspects", onAll],
       ["Look again", onAgain],
-    ]);
-    if (nDone > 0) this.addUndo();
-  }
-
-  addUndo() {
-    const undo = make("button", "desk-button", "Undo the last step");
-    undo.type = "button";
-    undo.dataset.act = "undo";
-    this.part.messageActions.append(undo);
+    ];
+    this.show("done", title, text, actions, { hasUndo: nDone > 0 });
   }
 
   /** Stays until it is closed, or a decision made after it is confirmed. */
@@ -86,4 +89,17 @@ export class Messages {
     this.part.refusalText.textContent = fileName ? `${fileName}: ${text}` : text;
     this.part.refusal.hidden = false;
   }
+}
+
+function countOf([number, name]) {
+  const pair = make("div");
+  pair.append(make("dd", "", counted(number)), make("dt", "", name));
+  return pair;
+}
+
+function undoButton() {
+  const undo = make("button", "desk-button", "Undo the last step");
+  undo.type = "button";
+  undo.dataset.act = "undo";
+  return undo;
 }

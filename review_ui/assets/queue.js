@@ -39,6 +39,12 @@ export class Queue {
     return this.samples[this.at] ?? null;
   }
 
+  /** Whether it holds every suspect and nothing else. */
+  get isWhole() {
+    const { name = "suspects", ...rest } = this.asked.filter;
+    return name === "suspects" && Object.keys(rest).length === 0;
+  }
+
   /** Whether what is decided leaves this queue. */
   get isEmptied() {
     const { name = "suspects", is_decided: isDecided = null } = this.asked.filter;
@@ -48,14 +54,17 @@ export class Queue {
 
   /** How many wait in the queue, those not loaded included. */
   get nLeft() {
-    return Math.max(0, this.nMatching - this.nGoneSince());
+    const gone = this.samples.reduce(
+      (sum, one) => sum + Number(one.didMatch) - Number(this.matches(one)),
+      0,
+    );
+    return Math.max(0, this.nMatching - gone);
   }
 
-  /** How many were decided since the last page came, and so match no longer. */
-  nGoneSince() {
+  /** Whether a loaded sample still matches, by what has become of it on this page. */
+  matches({ isDone, verdict }) {
     const { verdicts } = this.asked.filter;
-    const isGone = ({ verdict }) => this.isEmptied || verdicts?.includes(verdict) === false;
-    return this.samples.filter((one) => one.isDone && !one.wasDone && isGone(one)).length;
+    return !(isDone && (this.isEmptied || verdicts?.includes(verdict) === false));
   }
 
   /** Opens a queue, at its start or behind the place `after`; true unless another one is by now. */
@@ -86,12 +95,17 @@ export class Queue {
     if (this.asked !== asked) return;
     this.isOpen = true;
     const shown = this.samples.map((one) => one.sample_id);
-    const known = new Set([...shown, ...waitingBefore, ...this.waiting()]);
-    const fresh = page.samples.filter((sample) => !known.has(sample.sample_id));
-    for (const one of this.samples) one.wasDone = one.isDone;
-    this.samples.push(...fresh.map((sample) => ({ ...sample, isDone: false, after })));
+    const unsaved = new Set([...waitingBefore, ...this.waiting()]);
+    const isKnown = ({ sample_id: id }) => unsaved.has(id) || shown.includes(id);
+    const fresh = page.samples.filter((sample) => !isKnown(sample));
+    const come = page.samples.map((one) => one.sample_id);
+    const counted = [...this.waiting()].filter((id) => shown.includes(id) || come.includes(id));
+    for (const one of this.samples) one.didMatch = this.matches(one);
+    this.samples.push(
+      ...fresh.map((sample) => ({ ...sample, isDone: false, didMatch: true, after })),
+    );
     this.next = page.next;
-    this.nMatching = page.n_matching - (this.isEmptied ? this.waiting().size : 0);
+    this.nMatching = page.n_matching - (this.isEmptied ? counted.length : 0);
     this.nLeased = page.n_leased;
   }
 
@@ -137,13 +151,14 @@ export class Queue {
    * than what the server knows.
    */
   async refresh(ids) {
-    const loaded = ids.filter((id) => this.find(id));
-    for (let i = 0; i < loaded.length; i += REFRESH_AT_ONCE) {
-      const some = loaded.slice(i, i + REFRESH_AT_ONCE);
-      const { split = "train" } = this.asked.filter;
-      const filter = { name: "all", sample_ids: some, split };
-      const page = await this.server.post("/queue", { filter, limit: REFRESH_AT_ONCE });
-      page.samples.forEach((fresh) => this.renew(fresh));
+    const loaded = ids.map((id) => this.find(id)).filter(Boolean);
+    for (const [split, all] of Object.entries(Object.groupBy(loaded, (one) => one.split))) {
+      for (let i = 0; i < all.length; i += REFRESH_AT_ONCE) {
+        const some = all.slice(i, i + REFRESH_AT_ONCE).map((one) => one.sample_id);
+        const filter = { name: "all", sample_ids: some, split };
+        const page = await this.server.post("/queue", { filter, limit: REFRESH_AT_ONCE });
+        page.samples.forEach((fresh) => this.renew(fresh));
+      }
     }
   }
 
@@ -154,7 +169,8 @@ export class Queue {
     if (this.asked !== asked) return;
     if (this.find(id)) return this.renew(fresh);
     const isDone = this.isEmptied && this.isSettled(fresh);
-    this.samples.splice(this.at, 0, { ...fresh, isDone, wasDone: isDone, after: this.start });
+    const taken = { ...fresh, isDone, after: this.start };
+    this.samples.splice(this.at, 0, { ...taken, didMatch: this.matches(taken) });
     this.at += 1;
   }
 

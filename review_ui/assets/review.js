@@ -62,7 +62,7 @@ class Desk {
       onSaved: (...saved) => showSaved(this.part, ...saved),
       onProgress: () => this.showProgress(),
       onConfirmed: (items) => this.onConfirmed(items),
-      onStale: (ids) => this.refresh(ids),
+      onStale: (ids) => this.onStale(ids),
       onFar: (ids) => this.look(ids[0]),
       onRefused: (problem, ids) => this.onRefused(problem, ids),
       onLeft: (n, isKept) => this.onLeft(n, isKept),
@@ -80,7 +80,9 @@ class Desk {
       onQueue: (filter) => this.leavePlots(() => this.openQueue({ filter })),
       onLook: (id) => this.leavePlots(() => this.look(id)),
     });
-    this.filters = new Filters(this, { onChange: (filter) => this.openQueue({ filter }) });
+    this.filters = new Filters(this, {
+      onChange: (filter) => this.leavePlots(() => this.openQueue({ filter })),
+    });
     this.bulk = new Bulk(this, { onApplied: (answer) => this.onApplied(answer) });
     this.reviewers = new Reviewers(this, {
       onChange: (name, released) => this.onReviewer(name, released),
@@ -119,13 +121,10 @@ class Desk {
     this.isWaking = true;
     try {
       await this.start();
+      if (!this.session) this.later(() => this.wake(), 0); // Forgotten while its queue came.
     } catch (error) {
       if (!this.queue.sample) {
-        this.messages.show(
-          "error",
-          "The queue could not be loaded",
-          `${error.message} Trying again.`,
-        );
+        this.messages.outOfReach(error);
       }
       this.later(() => this.wake(), RETRY_MS);
     } finally {
@@ -187,20 +186,20 @@ class Desk {
 
   /**
    * Opens a queue, which the view keeps: at its start, or behind a place and at a sample. Nothing of
-   * the former one is shown, or can be decided, while it comes.
+   * the former one can be decided while it comes, nor is it shown, but for its end when `isQuiet`.
    */
-  async openQueue({ after = null, sampleId = null, ...changes }) {
+  async openQueue({ after = null, sampleId = null, isQuiet = false, ...changes }) {
     if (!this.session) return undefined;
     this.view.change(changes);
     const { filter, sort, seed } = this.view.state;
     this.part.sort.value = sort;
     this.filters.showChips();
     const opened = this.queue.open({ filter, sort, seed, after, limit: this.atOnce });
-    this.show();
+    if (!isQuiet) this.show();
     try {
       if (!(await opened)) return undefined;
     } catch (error) {
-      return this.onClosedQueue(error, after);
+      return this.onClosedQueue(error, { after, sampleId });
     }
     const place = this.queue.indexOf(sampleId);
     this.go(place >= 0 ? place : this.queue.openFrom(0));
@@ -209,16 +208,12 @@ class Desk {
   }
 
   /** A place that is no longer one is left; what else is refused is for the reviewer to mend. */
-  onClosedQueue(error, after) {
+  onClosedQueue(error, place) {
     const { asked } = this.queue;
     if (!error.refused) {
-      this.messages.show(
-        "error",
-        "The queue could not be loaded",
-        `${error.message} Trying again.`,
-      );
-      this.later(() => this.queue.asked === asked && this.openQueue({ after }), RETRY_MS);
-    } else if (after !== null) {
+      this.messages.outOfReach(error);
+      this.later(() => this.queue.asked === asked && this.openQueue(place), RETRY_MS);
+    } else if (place.after !== null) {
       this.openQueue({});
     } else {
       this.messages.show("error", "This queue cannot be opened", error.message, [
@@ -245,12 +240,12 @@ class Desk {
     try {
       await queue.more(this.atOnce);
     } catch (error) {
-      if (error.refused) this.messages.refuse(error.refused);
+      if (error.refused) this.refuse(error.refused);
       this.later(() => this.loadMore(), RETRY_MS);
       return;
     }
     if (!queue.sample) this.go(queue.openFrom(0));
-    else if (isGrid) this.show();
+    else if (isGrid || this.root.dataset.view === "loading") this.show();
     else this.card.warm();
     this.loadMore();
   }
@@ -272,13 +267,11 @@ class Desk {
     try {
       await this.queue.fetch(id);
     } catch (error) {
-      return this.messages.refuse({
-        message: "The image could not be looked up.",
-        hint: error.message,
-      });
+      return this.refuse({ message: "The image could not be looked up.", hint: error.message });
     }
-    if (document.querySelector("dialog[open]")) return this.show();
-    return this.go(this.queue.indexOf(id));
+    const place = this.queue.indexOf(id);
+    if (place < 0 || document.querySelector("dialog[open]")) return this.show();
+    return this.go(place);
   }
 
   setMode(mode) {
@@ -331,9 +324,7 @@ class Desk {
   showEnd() {
     const { queue, ledger } = this;
     if (queue.start !== null) return this.openQueue({});
-    const { name = "suspects", ...rest } = this.view.state.filter;
-    const isWhole = name === "suspects" && Object.keys(rest).length === 0;
-    if (isWhole && queue.nLeased === 0) {
+    if (queue.isWhole && queue.nLeased === 0) {
       return this.messages.allDone(ledger.progress, { hasFigures: ledger.outbox.size === 0 });
     }
     this.messages.queueDone({
@@ -349,14 +340,13 @@ class Desk {
   /** What others held may be free by now. */
   lookAgain(asked) {
     if (this.queue.asked === asked && this.root.dataset.view === "done" && this.isVisible)
-      this.openQueue({});
+      this.openQueue({ isQuiet: true });
   }
 
   showProgress() {
-    const { ledger, queue, view } = this;
+    const { ledger, queue } = this;
     if (!ledger.progress) return;
-    const { filter } = view.state;
-    showProgress(this.part, { progress: ledger.progress, queue, pace: ledger.pace(), filter });
+    showProgress(this.part, { progress: ledger.progress, queue, pace: ledger.pace() });
   }
 
   announce(text) {
@@ -414,13 +404,10 @@ class Desk {
     this.goToStep(step);
   }
 
-  /** Shows what a step was about; a step of the server's own is shown when it has answered. */
+  /** Shows what a step was about; what is not loaded is shown when the server has answered. */
   goToStep(step) {
-    const [change] = step?.changes ?? [];
-    if (!change) return;
-    const place = this.queue.samples.indexOf(change.sample);
+    const place = this.queue.samples.indexOf(step?.changes[0]?.sample);
     if (place >= 0) this.go(place);
-    else this.look(change.sample.sample_id);
   }
 
   // ---- answers ------------------------------------------------------------------------------
@@ -430,7 +417,12 @@ class Desk {
     if (this.root.dataset.view === "done") this.show();
   }
 
-  /** Brings samples to what the server knows; a step beyond what is loaded opens the queue anew. */
+  /** What the server knows of these samples shows; one that is not loaded is brought in. */
+  onStale(ids) {
+    return ids.some((id) => this.queue.find(id)) ? this.refresh(ids) : this.look(ids[0]);
+  }
+
+  /** Brings samples to what the server knows; without any that is loaded the queue opens anew. */
   async refresh(ids) {
     try {
       if (ids.some((id) => this.queue.find(id))) await this.queue.refresh(ids);
@@ -443,9 +435,14 @@ class Desk {
     return undefined;
   }
 
-  async onRefused(problem, ids) {
+  /** The next step that is confirmed makes it go away. */
+  refuse(problem, fileName) {
     this.clearsRefusal = null;
-    this.messages.refuse(problem, this.queue.find(ids[0])?.file_name);
+    this.messages.refuse(problem, fileName);
+  }
+
+  async onRefused(problem, ids) {
+    this.refuse(problem, this.queue.find(ids[0])?.file_name);
     const session = await this.server.get("/session").catch(() => null);
     if (session && this.session) this.ledger.progress = session.progress;
     await this.refresh(ids);
@@ -453,7 +450,7 @@ class Desk {
 
   onLeft(n, isKept) {
     const decisions = `${n === 1 ? "1 decision" : `${n} decisions`} for the former one`;
-    this.messages.refuse({
+    this.refuse({
       message: "Another workspace is open here now.",
       hint: isKept
         ? `${decisions}: not saved. This browser sends them when it is open here again.`

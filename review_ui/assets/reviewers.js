@@ -1,6 +1,6 @@
 /** Who decides: the name of this browser's reviewer, blind double review, and how far they agree. */
 
-import { make, percent } from "./dom.js";
+import { inPercent, make, percent } from "./dom.js";
 import { keep, kept } from "./storage.js";
 
 const KEY = "review-reviewer";
@@ -56,7 +56,7 @@ export class Reviewers {
   open() {
     const { server, session } = this.desk;
     this.part.reviewerInput.value = session?.reviewer ?? server.reviewer;
-    this.part.shareInput.value = session ? Math.round(1000 * session.double_share) / 10 : "";
+    this.part.shareInput.value = session ? inPercent(session.double_share) : "";
     this.part.reviewerProblem.textContent = "";
     this.part.reviewerDialog.showModal();
     this.part.reviewerInput.select();

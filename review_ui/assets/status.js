@@ -2,7 +2,7 @@
 
 import { counted, write } from "./dom.js";
 
-export function showProgress(part, { progress, queue, pace, filter }) {
+export function showProgress(part, { progress, queue, pace }) {
   const {
     n_flagged: nFlagged,
     n_decided: nDecided,
@@ -15,9 +15,7 @@ export function showProgress(part, { progress, queue, pace, filter }) {
   part.track.setAttribute("aria-valuenow", nDecided);
   part.fill.style.width = `${nFlagged ? (100 * nDecided) / nFlagged : 100}%`;
   write(part.decided, `${counted(nDecided)} of ${counted(nFlagged)} suspects decided`);
-  const isWhole =
-    Object.keys(filter).every((key) => key === "name") &&
-    (filter.name ?? "suspects") === "suspects";
+  const { isWhole } = queue;
   write(part.left, isWhole ? `${counted(nLeft)} left` : `${counted(queue.nLeft)} in this queue`);
   write(part.pace, paceText(pace, isWhole ? nLeft : queue.nLeft));
   write(part.others, queue.nLeased > 0 ? `${counted(queue.nLeased)} with other reviewers` : "");

@@ -92,6 +92,11 @@ def test_an_empty_workspace_takes_a_data_set_in(
     expect(page.get_by_role("button", name="Start phase 2")).to_be_disabled()
     open_desk(page, app)
     expect(page.get_by_role("heading", name="No suspects yet")).to_be_visible()
+    go = page.get_by_role("button", name="Go to Detect")
+    go.focus()
+    for _ in range(2):
+        page.wait_for_event("response", lambda answer: answer.url.endswith("/api/v1/session"))
+    expect(go).to_be_focused()
 
 
 def test_a_run_is_shown_before_and_after_a_reload_until_it_fails(

@@ -10,11 +10,13 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
+from deft_core.decisions import Decision
 from deft_core.workspace import Workspace
 from tests.browser.conftest import (
     CLASS_NAMES,
     FILE_NAMES,
     N_FLAGGED,
+    N_SAMPLES,
     App,
     StartApp,
     Watch,
@@ -148,6 +150,35 @@ def test_blind_double_review_shows_agreement_and_makes_disagreements(
     expect(page.get_by_role("heading", name="This queue is done")).to_be_visible()
     leave(page)
     assert app.decisions() == {0: ("keep", 0), 1: ("exclude", None)}
+
+
+def test_one_verdict_for_all_overrules_nobody_who_decided_after_the_count(
+    scored: Path, start_app: StartApp, page: Page, chromium: Browser, watch: Watch
+) -> None:
+    with Workspace.open(scored) as workspace:
+        workspace.review.set_double_share(1)
+        first = Decision(uid="first", group="first", sample_id=0, verdict="keep")
+        workspace.review.decide([first], reviewer="ann")
+    app = start_app(scored)
+    with watched_context(chromium, watch) as elsewhere:
+        other = elsewhere.new_page()
+        for one, name in ((other, "bob"), (page, "ann")):
+            open_desk(one, app)
+            call_oneself(one, name)
+            one.get_by_role("combobox", name="Queue").select_option("all")
+        expect(other.locator(".desk-file")).to_have_text(FILE_NAMES[0])
+        page.get_by_role("button", name="Apply to all").click()
+        dialog = page.get_by_role("dialog")
+        apply = dialog.get_by_role("button", name=f"Apply to all {N_SAMPLES}")
+        expect(apply).to_be_enabled()
+        press(other, "x")
+        wait_until_saved(other)
+    apply.click()
+    expect(dialog).to_be_hidden()
+    leave(page)
+    decided = app.decisions()
+    assert decided.pop(0) == ("unsure", None)
+    assert {verdict for verdict, _ in decided.values()} == {"keep"}
 
 
 def test_a_browser_that_blocks_its_storage_still_works_and_says_what_hangs_on_it(

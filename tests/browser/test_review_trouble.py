@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -263,3 +264,60 @@ def test_a_damaged_entry_of_the_outbox_stops_nothing(app: App, page: Page) -> No
     wait_until_saved(page)
     leave(page)
     assert app.decisions() == {0: ("exclude", None)}
+
+
+def test_who_is_faster_than_the_next_page_goes_on_when_it_comes(app: App, page: Page) -> None:
+    held: list[Route] = []
+
+    def three_at_once(route: Route) -> None:
+        asked = route.request.post_data_json
+        if asked["after"] is None:
+            route.continue_(post_data=json.dumps({**asked, "limit": 3}))
+        else:
+            held.append(route)
+
+    page.route("**/api/v1/queue", three_at_once)
+    with page.expect_request(lambda request: '"after":"' in (request.post_data or "")):
+        open_desk(page, app)
+    for key in ("ArrowRight", "ArrowRight", "x"):
+        press(page, key)
+    expect(page.get_by_role("heading", name="Loading the queue")).to_be_visible()
+    held.pop().continue_()
+    expect(page.locator(".desk-file")).to_have_text("03.png")
+    press(page, "u")
+    wait_until_saved(page)
+    leave(page)
+    assert app.decisions() == {2: ("exclude", None), 3: ("unsure", None)}
+
+
+def test_a_reviewer_who_comes_while_the_queue_is_loading_gets_his(
+    app: App, page: Page, watch: Watch
+) -> None:
+    watch.tolerated = "Failed to load resource"
+    held: list[Route] = []
+    page.route("**/api/v1/queue", lambda route: held.append(route), times=1)
+    page.goto(app.address)
+    with page.expect_request("**/api/v1/queue"):
+        page.get_by_role("tab", name="Review").click()
+    page.get_by_role("button", name="Reviewer:").click()
+    page.get_by_label("Your name").fill("Ann")
+    page.get_by_role("button", name="Go on as this reviewer").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    held.pop().abort()
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
+
+
+def test_undo_brings_an_image_of_another_queue_and_keeps_the_place(app: App, page: Page) -> None:
+    file = page.locator(".desk-file")
+    open_desk(page, app)
+    press(page, "x")
+    wait_until_saved(page)
+    page.keyboard.press("p")
+    page.keyboard.press("f")
+    page.get_by_role("dialog").get_by_label("Part of the path").fill("05")
+    page.get_by_role("button", name="Show them").click()
+    expect(file).to_have_text("05.png")
+    press(page, "z")
+    expect(file).to_have_text(FILE_NAMES[0])
+    press(page, "ArrowRight")
+    expect(file).to_have_text("05.png")
