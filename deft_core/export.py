@@ -134,7 +134,7 @@ def _write_table(
     if to.is_dir():
         raise ExportError(f"{to} is a folder.", "Name a file for the table.")
     if to.exists() and not is_forced:
-        raise ExportError(f"{to} exists.", "Choose another name, or force the export.")
+        raise ExportError(f"{to} exists.", "Choose another name, or give --force.")
     rows = _rows(store)
 
     def named() -> Iterator[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any, Self, TextIO
 
 from deft_core.run_folder import Progress
 
-SECONDS_BETWEEN_LINES = 1.0
+SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_REWRITES = 0.1
 TRAINED_ON = {
     "given": "given labels",
@@ -33,7 +33,8 @@ ERASE_LINE = "\r\x1b[2K"
 
 
 class ProgressLine:
-    """A line that follows a command; where there is no terminal, a line a second at most."""
+    """A line that follows a command; where there is no terminal, a line in ten seconds at
+    most."""
 
     def __init__(self, stream: TextIO, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream

@@ -141,7 +141,7 @@ def _calibration(test: Entry) -> str:
     """Whether the classifier is as often right as it says."""
     confidence, accuracy = test["mean_confidence"], test["accuracy"]
     claim = (
-        f"On average the classifier is {confidence:.0%} sure of its answer, and {accuracy:.0%} of "
+        f"On average the classifier is {confidence:.1%} sure of its answer, and {accuracy:.1%} of "
         "them are right"
     )
     if abs(confidence - accuracy) <= SMALLEST_GAP:

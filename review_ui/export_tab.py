@@ -174,5 +174,7 @@ def _told(exported: Exported) -> str:
         f"{counted(exported.n_samples, 'image')}, {exported.n_curated:,} of them in the curated "
         f"set, {exported.n_relabelled:,} relabelled"
     )
+    if path.is_dir() and exported.n_samples > exported.n_curated:
+        counts += "; the others are of other splits, with the labels that stand"
     link = f"\n\n[Download the file](/exports/{quote(path.name)})" if path.is_file() else ""
     return f"**Written:** {counts}\n\n{literal(str(path))}{link}"

@@ -62,7 +62,7 @@ class RunPanel:
             self.start = gr.Button(self._start_label, variant="primary", scale=0, min_width=200)
             self.ask = gr.Button(ASK_FOR_ESTIMATE, scale=0, min_width=200)
             self.cancel = gr.Button("Cancel the run", visible=False, scale=0, min_width=160)
-            self.resume = gr.Button("Go on with it", visible=False, scale=0, min_width=160)
+            self.resume = gr.Button("Go on", visible=False, scale=0, min_width=160)
         self.estimate = gr.Markdown(elem_classes=["words", "run-estimate"], latex_delimiters=[])
         self.status = gr.Markdown(elem_classes=["words", "run-status"], latex_delimiters=[])
         self.bar = progress_bar(label="Progress of the run")
@@ -231,7 +231,7 @@ class RunPanel:
             problem(run.error, hint=run.hint) if has_failed else left_out,
             _advice(run),
             gr.Button(visible=is_busy),
-            gr.Button(visible=run.state in RESUMABLE),
+            gr.Button(f"Go on with {run.run_id}", visible=run.state in RESUMABLE),
             gr.Plot(value=plots.loss_curve(losses) if losses else None, visible=bool(losses)),
             gr.Accordion(visible=bool(log_tail)),
             log_tail,

@@ -44,7 +44,7 @@ def test_without_test_images_only_the_training_is_told() -> None:
     whole, figures, meaning, bars, comparison, mistakes, classes = view({**CURATED, "test": None})
 
     assert whole.visible
-    assert [pair["number"] for pair in figures.value] == ["1,300"]
+    assert [pair["number"] for pair in figures] == ["1,300"]
     assert (meaning, mistakes) == ("", "")
     assert not any(part.visible for part in (bars, comparison, classes))
 
@@ -80,7 +80,7 @@ def test_what_the_test_labels_are_is_said() -> None:
 
 def test_calibration_is_one_sentence() -> None:
     for confidence, expected in [
-        (0.97, "97% sure of its answer, and 91% of them are right: it is too sure of itself."),
+        (0.97, "97.0% sure of its answer, and 91.2% of them are right: it is too sure of itself."),
         (0.92, "it knows how sure it may be."),
         (0.8, "it is not sure enough of itself."),
     ]:

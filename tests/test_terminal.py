@@ -15,9 +15,9 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_progress_line__a_line_a_second_where_there_is_no_terminal() -> None:
+def test_progress_line__a_line_in_ten_seconds_where_there_is_no_terminal() -> None:
     stream = io.StringIO()
-    times = iter([0.0, 0.5, 1.0, 1.9, 2.1])
+    times = iter([0.0, 5.0, 10.0, 19.0, 21.0])
 
     with ProgressLine(stream, clock=lambda: next(times)) as line:
         for done in range(1, 6):

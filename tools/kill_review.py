@@ -79,8 +79,15 @@ class Client:
             ids = sorted(self.rng.sample(range(N_SAMPLES), 1000))
             self.sizes[uid] = len(ids)
             wanted = {"name": "all", "sample_ids": ids}
-            body = {"uid": uid, "filter": wanted, "verdict": "exclude", "n": len(ids)}
-            return "apply", {"store": self.store, **body}, [f"{uid}:{one}" for one in ids]
+            body = {
+                "store": self.store,
+                "uid": uid,
+                "filter": wanted,
+                "verdict": "exclude",
+                "n": len(ids),
+                "counted_at": 0,
+            }
+            return "apply", body, [f"{uid}:{one}" for one in ids]
         if kind == "undo":
             items: list[dict[str, Any]] = [{"type": "undo", "uid": uid}]
         else:

@@ -75,7 +75,7 @@ function actsOf(desk) {
       forward: () => desk.step(1),
       zoom: (key) => card.zoom.onKey(key),
       pan: (key) => card.zoom.pan(key.replace("Shift+", "")),
-      history: () => (part.history.open = !part.history.open),
+      history: () => card.evidence.toggleHistory(),
     },
     grid: {
       confirm: () => grid.confirm(),

@@ -51,6 +51,7 @@ export class Bulk {
 
   choose() {
     this.part.bulkForm.elements.verdict.value = "relabel";
+    this.count(); // Setting it by script is no "change".
     this.desk.picker.open({
       title: "One class for all of them",
       onPick: (label) => {
@@ -75,7 +76,7 @@ export class Bulk {
       const counts = await this.desk.server.post("/count", { filter });
       if (this.asked === asked) this.show(counts, verdict);
     } catch (error) {
-      this.part.bulkProblem.textContent = error.message;
+      if (this.asked === asked) this.part.bulkProblem.textContent = error.message;
     }
   }
 

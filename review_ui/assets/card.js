@@ -1,9 +1,8 @@
 /** Card mode: one image, its labels, the classes that it resembles, and why it is in the queue. */
 
-import { isBlindChoice, isUsual, usualChoice } from "./choice.js";
+import { isUsual, mayDecide, usualChoice } from "./choice.js";
 import { fraction, make, percent, write } from "./dom.js";
 import { Evidence } from "./evidence.js";
-import { RETRY_MS } from "./net.js";
 import { Pictures } from "./pictures.js";
 import { Zoom } from "./zoom.js";
 
@@ -27,7 +26,7 @@ export class Card {
       px: PREVIEW_PX,
       keep: KEPT_PICTURES,
       className: "desk-picture",
-      onSettled: (address) => this.onSettled(address),
+      onSettled: (address) => this.isShown(address) && this.showPicture(),
     });
   }
 
@@ -73,13 +72,6 @@ export class Card {
     this.part.disputedBadge.hidden = !sample.is_disputed;
   }
 
-  onSettled(address) {
-    if (!this.isShown(address)) return;
-    this.showPictureState();
-    if (this.pictures.state(this.sample) !== "broken") return;
-    setTimeout(() => this.isShown(address) && this.showPicture(), RETRY_MS);
-  }
-
   isShown(address) {
     if (!this.sample || this.desk.root.dataset.view !== "card") return false;
     return this.pictures.addressOf(this.sample) === address;
@@ -104,12 +96,11 @@ export class Card {
     this.part.pictureNote.textContent = text;
   }
 
-  /** No label is given to a picture that is not there to be seen. */
+  /** Whether it may be decided; if not, the picture's place says why. */
   mayDecide(sample, choice) {
-    const state = this.pictures.state(sample);
-    if (state === "there" || (state === "unreadable" && isBlindChoice(choice))) return true;
-    this.say(this.pictureWords(sample));
-    return false;
+    const isFree = mayDecide(choice, this.pictures.state(sample));
+    if (!isFree) this.say(this.pictureWords(sample));
+    return isFree;
   }
 
   // ---- deciding -----------------------------------------------------------------------------

@@ -20,9 +20,10 @@ export function isUsual(choice, sample) {
   return one.verdict === other.verdict && one.label === other.label;
 }
 
-/** Whether a choice can be made without seeing the picture. */
-export function isBlindChoice({ verdict }) {
-  return verdict === "exclude" || verdict === "unsure";
+/** No label is given to a picture that is not there to be seen. */
+export function mayDecide({ verdict }, pictureState) {
+  const isBlind = verdict === "exclude" || verdict === "unsure";
+  return pictureState === "there" || (pictureState === "unreadable" && isBlind);
 }
 
 /** A choice as it is stored; the label of both is the one that is right beside the given one. */

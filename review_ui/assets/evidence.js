@@ -14,7 +14,11 @@ export class Evidence {
     Object.assign(this, { part, server, name });
     this.known = new Map();
     this.sample = null;
-    part.history.addEventListener("toggle", () => part.history.open && this.showHistory());
+    this.isHistoryWanted = false;
+    part.historyToggle.addEventListener("click", (event) => {
+      event.preventDefault();
+      this.toggleHistory();
+    });
   }
 
   /** Another reviewer, run or store may say other things; what is on its way is not taken in. */
@@ -28,10 +32,10 @@ export class Evidence {
   show(sample, following) {
     const isSame = this.sample?.sample_id === sample.sample_id;
     this.sample = sample;
-    const known = this.known.get(sample.sample_id);
+    const known = this.known.get(keyOf(sample));
     if (known) this.fill(known);
     else if (!isSame) this.clear();
-    this.part.history.open = this.part.history.open || sample.is_disputed;
+    if (!isSame) this.part.history.open = this.isHistoryWanted || sample.is_disputed;
     this.part.historyList.replaceChildren();
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.ask(sample, following), AFTER_MS);
@@ -48,13 +52,14 @@ export class Evidence {
     }
   }
 
-  async of({ sample_id: id }) {
+  async of(sample) {
     const { known } = this;
-    if (!known.has(id)) {
-      known.set(id, await this.server.get(`/samples/${id}/evidence`));
+    const key = keyOf(sample);
+    if (!known.has(key)) {
+      known.set(key, await this.server.get(`/samples/${sample.sample_id}/evidence`));
       if (known.size > KEPT) known.delete(known.keys().next().value);
     }
-    return known.get(id);
+    return known.get(key);
   }
 
   clear() {
@@ -99,6 +104,17 @@ export class Evidence {
 
   // ---- history --------------------------------------------------------------------------------
 
+  /** Opens or closes it, for the images that follow, too. */
+  async toggleHistory() {
+    const { sample } = this;
+    const { history, historyList } = this.part;
+    this.isHistoryWanted = !history.open;
+    history.open = this.isHistoryWanted;
+    if (!history.open) return;
+    await this.showHistory();
+    if (this.sample === sample) historyList.scrollIntoView({ block: "nearest" });
+  }
+
   async showHistory() {
     const { sample } = this;
     const list = this.part.historyList;
@@ -110,7 +126,6 @@ export class Evidence {
         .reverse()
         .map((event) => this.event(event));
       list.replaceChildren(...(rows.length ? rows : [make("li", "", "Nothing yet")]));
-      list.scrollIntoView({ block: "nearest" });
     } catch (error) {
       if (this.sample === sample) list.replaceChildren(make("li", "", error.message));
     }
@@ -130,4 +145,9 @@ export class Evidence {
     row.append(make("span", "", said), make("small", "", who.filter(Boolean).join(", ")));
     return row;
   }
+}
+
+/** What is said of a sample that is decided blind is another thing than what is said afterwards. */
+function keyOf({ sample_id: id, p_clean: pClean }) {
+  return pClean === null ? `${id} blind` : `${id}`;
 }

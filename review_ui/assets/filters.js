@@ -45,10 +45,7 @@ export class Filters {
     const { filter } = this.desk.view.state;
     this.part.queueName.value = filter.name ?? "suspects";
     const chips = this.conditions(filter).map(([text, without]) => {
-      const chip = makeButton("", () => this.onChange(without), "desk-button desk-chip");
-      const words = make("span", "desk-ellipsis", text);
-      words.dir = "auto";
-      chip.append(words, make("span", "", "×"));
+      const chip = makeChip(text, () => this.onChange(without));
       chip.setAttribute("aria-label", `Remove the filter: ${text}`);
       return chip;
     });
@@ -124,15 +121,7 @@ export class Filters {
         this.showLabels();
         this.count();
       };
-      const chips = this[key].map((label) => {
-        const chip = makeButton(
-          `${this.desk.name(label)} ×`,
-          () => drop(label),
-          "desk-button desk-chip desk-ellipsis",
-        );
-        chip.dir = "auto";
-        return chip;
-      });
+      const chips = this[key].map((label) => makeChip(this.desk.name(label), () => drop(label)));
       const more = makeButton(chips.length ? "or" : "any: choose", () => this.addLabel(key));
       this.part[part].replaceChildren(...chips, more);
     }
@@ -185,6 +174,15 @@ export class Filters {
     );
     if (this.counted === filter) this.part.filterCount.textContent = text;
   }
+}
+
+/** A button that takes away what it names, of which a long name is cut short. */
+function makeChip(text, onClick) {
+  const chip = makeButton("", onClick, "desk-button desk-chip");
+  const words = make("span", "desk-ellipsis", text);
+  words.dir = "auto";
+  chip.append(words, make("span", "", "×"));
+  return chip;
 }
 
 function verdictBox(verdict, word) {

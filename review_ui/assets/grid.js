@@ -3,14 +3,14 @@
  * a class or verdict; one key then confirms the page as one step.
  */
 
-import { isBlindChoice, isUsual, settled, usualChoice } from "./choice.js";
+import { isUsual, mayDecide, settled, usualChoice } from "./choice.js";
 import { counted, countedImages, write } from "./dom.js";
-import { RETRY_MS } from "./net.js";
 import { Pictures } from "./pictures.js";
 import { makeTile, paintTile } from "./tile.js";
 
 const THUMBNAIL_PX = 320;
 const KEPT_PICTURES = 900;
+const LOADING = "Some images are still loading";
 const HOW_TO =
   "Click, or drag over, what is wrong; the rest stays as it is. Under each image: its label, the suggestion, the probability that the label is right.";
 
@@ -36,6 +36,7 @@ export class Grid {
     this.seen = new Set();
     this.tiles = new Map();
     this.anchor = null;
+    this.drawn = null;
   }
 
   get queue() {
@@ -58,8 +59,9 @@ export class Grid {
 
   show() {
     const { page } = this;
+    const shown = [...this.tiles.keys()];
     const isSame =
-      page.length === this.tiles.size && page.every((one) => this.tiles.has(one.sample_id));
+      page.length === shown.length && page.every((one, i) => one.sample_id === shown[i]);
     if (!isSame) this.build(page);
     this.paint();
     const end = this.start + this.size;
@@ -68,8 +70,7 @@ export class Grid {
 
   build(page) {
     this.sight.disconnect();
-    const name = (label) => this.desk.name(label);
-    this.tiles = new Map(page.map((sample) => [sample.sample_id, makeTile(sample, name)]));
+    this.tiles = new Map(page.map((sample) => [sample.sample_id, makeTile(sample)]));
     this.part.tiles.dataset.size = this.size;
     this.part.pageSize.value = this.size;
     this.part.tiles.replaceChildren(...this.tiles.values());
@@ -133,6 +134,7 @@ export class Grid {
 
   /** Says what is in the way, or how it is done when nothing is. */
   say(problem) {
+    this.said = problem;
     this.part.gridNote.classList.toggle("desk-warning", Boolean(problem));
     write(this.part.gridNote, problem || HOW_TO);
   }
@@ -145,25 +147,19 @@ export class Grid {
   }
 
   onSettled(address) {
-    const sample = this.repaint(address);
-    if (sample && this.pictures.state(sample) === "broken")
-      setTimeout(() => this.repaint(address), RETRY_MS);
-  }
-
-  /** The sample of the page with this picture, painted anew; nothing when there is none. */
-  repaint(address) {
-    if (this.desk.root.dataset.view !== "grid") return undefined;
+    if (this.desk.root.dataset.view !== "grid") return;
     const isIt = (one) => this.pictures.addressOf(one) === address;
     const sample = this.page.find((one) => this.tiles.has(one.sample_id) && isIt(one));
     if (sample) this.paintOne(sample);
-    return sample;
+    if (this.said === LOADING && !this.isLoading(this.due())) this.say("");
   }
 
   // ---- marking ------------------------------------------------------------------------------
 
-  /** Marks, or with `isMarked` false takes mark and plan away. */
+  /** Marks, or with `isMarked` false takes mark and plan away; what was in the way may be no more. */
   mark(sample, isMarked) {
     const id = sample.sample_id;
+    this.say("");
     if (isMarked && !this.plans.has(id)) this.marked.add(id);
     if (!isMarked) {
       this.marked.delete(id);
@@ -203,10 +199,10 @@ export class Grid {
     return marked.length > 0 ? marked : [this.queue.sample].filter(Boolean);
   }
 
-  /** Plans something for the chosen ones. */
-  plan(choose) {
+  /** Plans something for the chosen ones, or for those that were chosen when it was asked for. */
+  plan(choose, samples = this.chosen) {
     let nWithout = 0;
-    for (const sample of this.chosen) {
+    for (const sample of samples) {
       const plan = choose(sample);
       if (!plan) nWithout += 1;
       else if (isUsual(plan, sample)) this.mark(sample, false);
@@ -233,9 +229,13 @@ export class Grid {
 
   /** The other class is the suggested one; where there is none it is asked for. */
   planBoth() {
+    const { chosen } = this;
     const plan = (other) =>
-      this.plan(({ suggested_label: label }) => ({ verdict: "both", label: label ?? other }));
-    const nWithout = this.chosen.filter((one) => one.suggested_label === null).length;
+      this.plan(
+        ({ suggested_label: label }) => ({ verdict: "both", label: label ?? other }),
+        chosen,
+      );
+    const nWithout = chosen.filter((one) => one.suggested_label === null).length;
     if (nWithout === 0) plan(null);
     else
       this.desk.picker.open({
@@ -245,9 +245,10 @@ export class Grid {
   }
 
   planOther() {
+    const { chosen } = this;
     this.desk.picker.open({
       title: "Which class are the marked ones?",
-      onPick: (label) => this.plan(() => ({ verdict: "relabel", label })),
+      onPick: (label) => this.plan(() => ({ verdict: "relabel", label }), chosen),
     });
   }
 
@@ -266,6 +267,10 @@ export class Grid {
     return this.page.filter((one) => this.isMarked(one) || this.stateOf(one).kind === "open");
   }
 
+  isLoading(due) {
+    return due.some((one) => this.pictures.state(one) === "loading");
+  }
+
   unseen(due) {
     return due.filter((one) => !this.seen.has(one.sample_id));
   }
@@ -280,11 +285,10 @@ export class Grid {
         "Say what the marked images are: S their suggestions, / one class, B, X or U",
       );
     }
-    const isLoading = due.some((one) => this.pictures.state(one) === "loading");
-    if (isLoading) return this.say("Some images are still loading");
+    if (this.isLoading(due)) return this.say(LOADING);
     const [unseen] = this.unseen(due);
     if (unseen) return this.reveal(unseen);
-    const there = due.filter((one) => this.mayDecide(one));
+    const there = due.filter((one) => mayDecide(this.choiceFor(one), this.pictures.state(one)));
     if (there.length < due.length)
       this.desk.announce(
         `${countedImages(due.length - there.length)} could not be loaded and stay undecided`,
@@ -294,19 +298,13 @@ export class Grid {
     return this.decide(there);
   }
 
-  /** No label is given to a picture that is not there to be seen. */
-  mayDecide(sample) {
-    const state = this.pictures.state(sample);
-    const plan = this.plans.get(sample.sample_id);
-    return state === "there" || (state === "unreadable" && plan && isBlindChoice(plan));
+  choiceFor(sample) {
+    return this.plans.get(sample.sample_id) ?? usualChoice(sample);
   }
 
   decide(samples) {
     const end = this.start + this.size;
-    const choices = samples.map((sample) => ({
-      sample,
-      ...(this.plans.get(sample.sample_id) ?? usualChoice(sample)),
-    }));
+    const choices = samples.map((sample) => ({ sample, ...this.choiceFor(sample) }));
     const nChanged = samples.filter(({ sample_id: id }) => this.plans.delete(id)).length;
     if (choices.length > 0) {
       this.desk.noteStep(this.desk.ledger.decide(choices));
@@ -361,6 +359,7 @@ export class Grid {
     const { tiles } = this.part;
     tiles.addEventListener("pointerdown", (event) => this.onDown(event));
     tiles.addEventListener("pointerover", (event) => this.onOver(event));
+    addEventListener("pointerup", () => (this.drawn = null), { signal: this.desk.leaving.signal });
     // A finger scrolls, so it marks by a tap only; so does a screen reader.
     tiles.addEventListener("click", (event) => {
       const sample = this.sampleAt(event);
@@ -386,8 +385,9 @@ export class Grid {
 
   /** With the button held, every tile on the way becomes as the first one did. */
   onOver(event) {
-    const sample = event.buttons === 1 && event.pointerType === "mouse" && this.sampleAt(event);
-    if (!sample || event.shiftKey || this.isMarked(sample) === this.drawn) return;
+    if (this.drawn === null || event.buttons !== 1 || event.shiftKey) return;
+    const sample = this.sampleAt(event);
+    if (!sample || this.isMarked(sample) === this.drawn) return;
     this.mark(sample, this.drawn);
     this.paint();
   }

@@ -5,8 +5,7 @@ import { counted, make } from "./dom.js";
 const LISTED = 200;
 
 export class Picker {
-  /** onClose(): the dialog has closed, with a choice or without one. */
-  constructor(part, { onClose }) {
+  constructor(part) {
     this.part = part;
     this.names = [];
     part.query.addEventListener("input", () => this.list());
@@ -15,7 +14,6 @@ export class Picker {
       const option = event.target.closest("[role=option]");
       if (option) this.take(option);
     });
-    part.picker.addEventListener("close", onClose);
   }
 
   set classes(names) {

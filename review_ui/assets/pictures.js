@@ -3,10 +3,12 @@
  * by its address, which changes with its bytes, for the ids of samples begin anew in every store.
  */
 
+import { RETRY_MS } from "./net.js";
+
 const LARGE_SCREEN = 2600;
 
 export class Pictures {
-  /** onSettled(address): that picture has come, or has failed to. */
+  /** onSettled(address): that picture has come, has failed to, or is to be asked for anew. */
   constructor({ px, keep, className, onSettled }) {
     // A large screen gets twice the size, and fewer of them.
     const times = screen.width * devicePixelRatio >= LARGE_SCREEN ? 2 : 1;
@@ -34,16 +36,27 @@ export class Pictures {
     return pictureAddress(sample, this.px);
   }
 
-  /** A picture that did not come is forgotten, so that it is asked for anew when it is needed. */
   async settle(address, picture) {
     const isThere = await picture.decode().then(
       () => true,
       () => false,
     );
     if (isThere) this.problems.delete(address);
-    else this.problems.set(address, await problemOf(address));
-    if (!isThere && this.byAddress.get(address) === picture) this.byAddress.delete(address);
+    else {
+      this.problems.set(address, await problemOf(address));
+      setTimeout(() => this.forget(address, picture), RETRY_MS);
+    }
     this.onSettled(address);
+  }
+
+  /**
+   * A picture that did not come is asked for anew when it is needed: one that the server cannot draw
+   * when its sample is next shown, another one at once.
+   */
+  forget(address, picture) {
+    if (this.byAddress.get(address) !== picture) return;
+    this.byAddress.delete(address);
+    if (!this.problems.get(address)) this.onSettled(address);
   }
 
   /**

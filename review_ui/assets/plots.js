@@ -15,7 +15,7 @@ export class Plots {
   /** onQueue(filter): that queue is wanted. onLook(sampleId): that sample is. */
   constructor(desk, { onQueue, onLook }) {
     Object.assign(this, { desk, onQueue, onLook, part: desk.part });
-    this.run = null;
+    this.asked = null;
     this.walk = null;
     this.corner = null;
     this.bin = 0;
@@ -40,43 +40,54 @@ export class Plots {
 
   /** Takes away what is of another run or store. */
   forget() {
-    this.run = null;
+    this.clear();
+    for (const list of [this.part.classCounts, this.part.confusion]) list.replaceChildren();
+  }
+
+  clear() {
+    this.asked = null;
     this.points = null;
     this.walk = null;
     this.bars = null;
     for (const marks of [this.pointMarks, this.barMarks]) marks.clear();
     for (const figure of [this.part.scatter, this.part.histogram]) figures.clear(figure);
-    for (const list of [this.part.classCounts, this.part.confusion]) list.replaceChildren();
     this.part.scatter.dataset.state = "";
   }
 
   /** Draws what is new since the last time. */
   async show() {
-    const { session, server } = this.desk;
     this.showConfusion();
-    if (this.run !== server.run) await this.draw(session).catch((error) => this.fail(error));
+    if (this.asked?.run !== this.desk.server.run) await this.draw();
     this.markCurrent();
   }
 
-  async draw(session) {
-    const { server } = this.desk;
-    const { run } = server;
-    const points = figures.pointsOf(await server.bytes("/points"));
-    if (run !== server.run) return;
-    this.points = points;
+  async draw() {
+    this.clear();
+    const { server, session } = this.desk;
+    const asked = { run: server.run };
+    this.asked = asked;
+    try {
+      const points = figures.pointsOf(await server.bytes("/points"));
+      if (this.asked === asked) await this.drawPoints(points, session.clean_threshold);
+    } catch (error) {
+      if (this.asked === asked) this.fail(error);
+    }
+  }
+
+  async drawPoints(points, threshold) {
     this.showClasses(points);
     this.part.scatter.dataset.state = "drawing";
     await figures.drawScatter(this.part.scatter, points, { onPick: this.onLook });
+    this.points = points;
     this.walk = new PointWalk(points);
     this.bars = figures.barsOf(points);
     await figures.drawHistogram(this.part.histogram, this.bars, {
-      threshold: session.clean_threshold,
+      threshold,
       onPick: (bin) => this.openBar(bin),
     });
     this.pointMarks.follow();
     this.barMarks.follow();
     this.part.scatter.dataset.state = "drawn";
-    this.run = run;
   }
 
   /** The keyboard goes on from the image that was looked at last, if it has a point. */
@@ -155,10 +166,10 @@ export class Plots {
     if (ids.length > 0) this.onQueue({ name: "all", sample_ids: [...ids.slice(0, MOST_CHOSEN)] });
   }
 
+  /** It is drawn the next time that it is looked at. */
   fail(error) {
-    this.part.scatter.replaceChildren(
-      make("p", "", `The plot could not be drawn. ${error.message}`),
-    );
+    this.clear();
+    this.part.scatter.append(make("p", "", `The plot could not be drawn. ${error.message}`));
   }
 
   /** Bars of our own, because Plotly would read tags in the names. */
@@ -176,7 +187,7 @@ export class Plots {
     const rest = ranked.length - shown.length;
     write(
       this.part.classCountsNote,
-      `Click a class to open its suspects.${rest > 0 ? ` ${counted(rest)} more classes have fewer.` : ""}`,
+      `Click a class to open those of its suspects that are undecided.${rest > 0 ? ` ${counted(rest)} more classes have fewer.` : ""}`,
     );
   }
 

@@ -73,7 +73,7 @@ class Desk {
       waiting: () => this.ledger.waiting(),
       drained: () => this.ledger.outbox.drained(DRAIN_MS),
     });
-    this.picker = new Picker(this.part, { onClose: () => this.focus() });
+    this.picker = new Picker(this.part);
     this.card = new Card(this);
     this.grid = new Grid(this);
     this.plots = new Plots(this, {

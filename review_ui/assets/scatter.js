@@ -43,9 +43,10 @@ export function pointsOf(blob) {
   };
 }
 
-/** Takes a figure off the page, if there is one. */
+/** Takes a figure off the page, or what stands in its place. */
 export function clear(element) {
   window.Plotly?.purge(element);
+  element.replaceChildren();
 }
 
 /** onPick(sampleId) for a click on a point. */

@@ -3,8 +3,8 @@
 import { usualChoice } from "./choice.js";
 import { make, percent, write } from "./dom.js";
 
-/** A tile for a sample; `paint` brings it up to date. */
-export function makeTile(sample, name) {
+/** A tile for a sample; `paintTile` fills it and brings it up to date. */
+export function makeTile(sample) {
   const tile = make("div", "desk-tile");
   tile.id = `desk-tile-${sample.sample_id}`;
   tile.dataset.id = sample.sample_id;
@@ -12,12 +12,12 @@ export function makeTile(sample, name) {
   tile.title = sample.file_name;
   const frame = make("span", "desk-tile-frame");
   frame.append(make("span", "desk-tile-plan"));
-  const label = make("strong", "desk-ellipsis", name(labelOf(sample)));
+  const label = make("strong", "desk-ellipsis");
   label.dir = "auto";
   const foot = make("span", "desk-tile-foot");
-  const suggested = make("span", "desk-ellipsis", suggestion(sample, name));
+  const suggested = make("span", "desk-tile-suggested desk-ellipsis");
   suggested.dir = "auto";
-  foot.append(suggested, make("span", "desk-tile-clean", percent(sample.p_clean)));
+  foot.append(suggested, make("span", "desk-tile-clean"));
   tile.append(frame, label, foot);
   return tile;
 }
@@ -31,6 +31,9 @@ export function paintTile(tile, sample, { kind, text, isCursor, picture, picture
   tile.classList.toggle("desk-cursor", isCursor);
   tile.setAttribute("aria-selected", kind === "marked" || kind === "planned");
   write(tile.querySelector(".desk-tile-plan"), text);
+  write(tile.querySelector("strong"), name(labelOf(sample)));
+  write(tile.querySelector(".desk-tile-suggested"), suggestion(sample, name));
+  write(tile.querySelector(".desk-tile-clean"), percent(sample.p_clean));
   const frame = tile.firstElementChild;
   if (picture.parentElement !== frame) {
     picture.alt = "";

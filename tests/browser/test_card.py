@@ -109,6 +109,18 @@ def test_enter_opens_the_history_and_letters_are_keys_in_any_script(desk: App, p
     assert desk.decisions() == {0: ("exclude", None)}
 
 
+def test_an_open_history_stays_open_and_leaves_the_image_in_sight(desk: App, page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 700})
+    events = page.locator(".desk-history li")
+    page.keyboard.press("h")
+    expect(events).to_be_in_viewport()
+    page.evaluate("() => scrollTo(0, 0)")
+    with page.expect_response("**/api/v1/samples/1/history"):
+        page.keyboard.press("ArrowRight")
+    expect(events).to_have_text("Nothing yet")
+    assert page.evaluate("() => scrollY") == 0
+
+
 def test_the_reasons_are_told(desk: App, page: Page) -> None:
     expect(page.locator(".desk-sentence")).to_contain_text("Labelled cat; closer to the positive")
     expect(page.locator("[data-part=clean]")).to_have_text("5 %")

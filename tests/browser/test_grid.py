@@ -98,6 +98,7 @@ def test_a_mark_without_a_class_confirms_nothing(app: App, page: Page) -> None:
     expect(page.locator(".desk-counts")).to_contain_text(f"0 of {N_FLAGGED}")
     page.locator(".desk-tile").nth(3).click()
     assert kinds(page) == ["open"] * N_FLAGGED
+    expect(page.locator(".desk-warning")).to_have_count(0)
     leave(page)
     assert app.decisions() == {}
 
@@ -130,6 +131,15 @@ def test_marks_by_drag_by_range_and_by_key(app: App, page: Page) -> None:
     page.keyboard.press("1")
     plans = page.locator(".desk-tile-plan").all_text_contents()
     assert plans[4:7] == ["dog", "unsure", "both"]
+    tiles.nth(7).click()
+    tiles.nth(7).click()
+    before = kinds(page)
+    page.locator(".desk-grid-note").hover()
+    page.mouse.down()
+    for number in (0, 4):
+        tiles.nth(number).hover()
+    page.mouse.up()
+    assert kinds(page) == before, "A drag that began elsewhere marks nothing"
 
 
 def test_the_cursor_goes_up_and_down_and_marks_on_the_way(app: App, page: Page) -> None:
@@ -143,6 +153,13 @@ def test_the_cursor_goes_up_and_down_and_marks_on_the_way(app: App, page: Page) 
     page.keyboard.press("ArrowUp")
     page.keyboard.press("Shift+ArrowDown")
     assert kinds(page) == ["marked"] * (below + 1) + ["open"] * (N_FLAGGED - below - 1)
+
+
+def test_the_same_images_in_another_order_are_shown_in_it(app: App, page: Page) -> None:
+    page.get_by_label("Order").select_option("class")
+    expect(page.locator(".desk-tile").nth(1)).to_have_attribute("data-id", "5")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".desk-cursor")).to_have_attribute("data-id", "5")
 
 
 def test_a_page_is_decided_only_when_all_of_it_was_in_sight(
@@ -191,13 +208,18 @@ def test_pages_are_turned_and_resized_without_deciding(
 def test_an_image_that_does_not_come_stays_undecided(app: App, page: Page, watch: Watch) -> None:
     watch.tolerated = "Failed to load resource"
 
-    def refuse(route: Route) -> None:
-        route.abort()
-
-    page.route("**/images/2?px=320*", refuse)
+    picture = "**/images/2?px=320*"
+    held: list[Route] = []
+    page.route(picture, lambda route: held.append(route))
     open_desk(page, app)
-    expect(page.locator('.desk-tile[data-picture="broken"]')).to_have_count(1)
     expect(page.locator('.desk-tile[data-picture="there"]')).to_have_count(N_FLAGGED - 1)
+    confirm(page)
+    warning = page.locator(".desk-warning")
+    expect(warning).to_have_text("Some images are still loading")
+    page.route(picture, lambda route: route.abort())
+    held[0].abort()
+    expect(page.locator('.desk-tile[data-picture="broken"]')).to_have_count(1)
+    expect(warning).to_have_count(0)
     confirm(page)
     expect(page.locator(".desk-counts")).to_contain_text(f"7 of {N_FLAGGED}")
     wait_until_saved(page)

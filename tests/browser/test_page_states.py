@@ -118,7 +118,7 @@ def test_a_run_is_shown_before_and_after_a_reload_until_it_fails(
     expect(page.locator(".block.notice-bad:visible")).to_contain_text("The GPU is <b>full</b>.")
     expect(page.locator(".block.notice-bad:visible")).to_contain_text("Smaller batches.")
     expect(page.get_by_role("button", name="Start phase 1")).to_be_enabled()
-    expect(page.get_by_role("button", name="Go on with it")).to_be_visible()
+    expect(page.get_by_role("button", name="Go on with phase")).to_be_visible()
     expect(page.get_by_text("Found by phase1-001 in round 1")).to_be_visible()
     tab = page.locator("#detect-tab")
     expect(tab.get_by_role("radio", name="demo", exact=True)).to_be_checked()

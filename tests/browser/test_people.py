@@ -148,6 +148,9 @@ def test_blind_double_review_shows_agreement_and_makes_disagreements(
     expect(counts).to_contain_text("0 in this queue")
     wait_until_saved(page)
     expect(page.get_by_role("heading", name="This queue is done")).to_be_visible()
+    page.get_by_role("button", name="All suspects").click()
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[2])
+    expect(page.locator(".desk-history ul")).to_be_hidden()
     leave(page)
     assert app.decisions() == {0: ("keep", 0), 1: ("exclude", None)}
 
@@ -315,3 +318,18 @@ def test_names_of_any_kind_are_text_and_move_nothing(
         page.keyboard.press(key)
         expect(page.locator(view).first).to_be_visible()
         assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), key
+    page.keyboard.press("f")
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("group", name="Given label").get_by_role("button").click()
+    page.get_by_role("combobox", name="Class name").fill("aaa")
+    page.keyboard.press("Enter")
+    chip = dialog.locator(".desk-chip")
+    expect(chip).to_be_visible()
+    assert dialog.evaluate("(one) => one.scrollWidth <= one.clientWidth")
+    assert chip.evaluate("(one) => one.scrollWidth <= one.clientWidth"), "Its cross is in sight"
+    dialog.get_by_role("button", name="Show them").click()
+    expect(page.locator(".desk-chips .desk-chip")).to_be_visible()
+    for part in (".desk-chips .desk-chip", "[data-act=filter]", "[data-act=help]"):
+        box = page.locator(part).bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= 390, part

@@ -63,6 +63,7 @@ def test_filters_combine_and_survive_a_reload(desk: App, page: Page) -> None:
     expect(counts(page)).to_contain_text("1 in this queue")
     chips = page.locator(".desk-chips .desk-chip")
     expect(chips).to_have_count(3)
+    expect(chips.first).to_have_css("border-radius", "16px")
     with page.expect_response("**/api/v1/view"):
         page.keyboard.press("ArrowRight")
     open_desk(page, desk)
@@ -151,6 +152,24 @@ def test_a_cell_of_the_confusion_table_opens_its_queue(desk: App, page: Page) ->
     page.locator(".desk-class-count").first.click()
     expect(page.locator(".desk-chips .desk-chip")).to_have_count(1)
     assert page.evaluate("() => window.hacked") is None
+
+
+def test_plots_that_failed_are_drawn_the_next_time(desk: App, page: Page, watch: Watch) -> None:
+    watch.tolerated = "Failed to load resource"
+    failed = "The plot could not be drawn."
+    scatter = page.locator(".desk-scatter")
+    asked: list[str] = []
+    for address in ("**/vendor/plotly.min.js", "**/api/v1/points"):
+        page.route(address, lambda route: route.abort(), times=1)
+        page.keyboard.press("p")
+        expect(scatter).to_contain_text(failed)
+        page.keyboard.press("c")
+    page.on("request", lambda request: asked.append(request.url))
+    for key in "pcp":
+        page.keyboard.press(key)
+    expect(scatter).to_have_attribute("data-state", "drawn")
+    expect(scatter).not_to_contain_text(failed)
+    assert len([address for address in asked if address.endswith("/points")]) == 1
 
 
 def test_points_are_clicked_and_drawn_round(desk: App, page: Page) -> None:
@@ -260,14 +279,34 @@ def test_a_finger_draws_round_points(app: App, chromium: Browser, watch: Watch) 
         leave(page)
 
 
-def test_one_verdict_for_all_names_their_number_and_is_one_step(desk: App, page: Page) -> None:
+def test_one_verdict_for_all_names_their_number_and_is_one_step(
+    desk: App, page: Page, watch: Watch
+) -> None:
+    watch.tolerated = "Failed to load resource"
     press(page, "x")
     page.get_by_role("button", name="Apply to all").click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("7 images will keep the given label.")
     expect(dialog).to_contain_text("Queue: suspects")
+    dialog.get_by_role("button", name="choose").click()
+    page.get_by_role("combobox", name="Class name").fill("dog")
+    page.keyboard.press("Enter")
+    expect(dialog).to_contain_text("7 images will get the label dog.")
+    dialog.get_by_label("keep the given label").check()
+    expect(dialog).to_contain_text("7 images will keep the given label.")
+    dialog.get_by_role("button", name="dog").click()
+    page.keyboard.press("Escape")
+    expect(dialog).to_contain_text("7 images will get the label dog.")
+    held: list[Route] = []
+    page.route("**/api/v1/count", lambda route: held.append(route))
+    with page.expect_request("**/api/v1/count"):
+        dialog.get_by_label("exclude").check()
+    page.route("**/api/v1/count", lambda route: route.continue_())
     dialog.get_by_label("take its own suggested label").check()
     expect(dialog).to_contain_text("7 images will take the suggested label.")
+    with page.expect_event("requestfailed"):
+        held[0].abort()
+    expect(page.locator("[data-part=bulkProblem]")).to_be_empty()
     dialog.get_by_role("button", name="Apply to all 7").click()
     expect(page.get_by_role("heading", name="Every suspect is decided")).to_be_visible()
     expect(counts(page)).to_contain_text(f"{N_FLAGGED} of {N_FLAGGED}")

@@ -27,6 +27,15 @@ from tests.browser.conftest import (
 
 DECISIONS = "**/api/v1/decisions"
 FIRST_IMAGE = "**/images/0?*"
+IS_ASKED_AGAIN_AT_ONCE = """async () => {
+    const { Pictures } = await import("/desk/pictures.js");
+    const sample = { sample_id: 0, version: "" };
+    return new Promise((resolve) => {
+        const onSettled = () => resolve(pictures.of(sample) !== asked);
+        const pictures = new Pictures({ px: 320, keep: 1, className: "", onSettled });
+        const asked = pictures.of(sample);
+    });
+}"""
 
 
 def never_answer(_: Route) -> None:
@@ -169,6 +178,7 @@ def test_an_image_that_cannot_be_read_gets_no_label(
     for key in ("Space", "Enter", "1", "b"):
         page.keyboard.press(key)
         expect(stage).to_contain_text("Only X and U decide it")
+    assert not page.evaluate(IS_ASKED_AGAIN_AT_ONCE)
     page.keyboard.press("x")
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[1])
     page.keyboard.press("g")

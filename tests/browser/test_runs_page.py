@@ -134,12 +134,12 @@ def test_a_run_outlives_page_and_server_goes_on_after_a_crash_and_is_cancelled(
     process.kill()
     expect(status(tab)).to_contain_text("Stopped unexpectedly")
     expect(tab.locator(".block.notice-bad:visible")).to_contain_text("the memory was full")
-    tab.get_by_role("button", name="Go on with it").click()
+    tab.get_by_role("button", name="Go on with phase").click()
     assert epoch(tab) >= before
 
     tab.get_by_role("button", name="Cancel the run").click()
     expect(status(tab)).to_contain_text("Cancelled", timeout=SLOW_MS)
-    expect(tab.get_by_role("button", name="Go on with it")).to_be_visible()
+    expect(tab.get_by_role("button", name="Go on with phase")).to_be_visible()
     assert list((workspace / "runs" / "phase1-002" / "tensorboard").iterdir())
 
 
@@ -221,7 +221,7 @@ def test_a_run_with_nonsense_in_its_settings_is_refused_and_can_be_deleted_witho
     tab = open_tab(page, app, "Detect")
     toasts = page.get_by_test_id("toast-body")
 
-    tab.get_by_role("button", name="Go on with it").click()
+    tab.get_by_role("button", name="Go on with phase").click()
     expect(toasts.filter(has_text="epochs must be a whole number")).to_contain_text("<b>many</b>")
     assert run.status().state == "failed"
     tab.get_by_role("button", name="Finished runs").click()
