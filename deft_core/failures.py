@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from deft_core.errors import DeftError, RunError, chain_of
 from deft_core.full_disk import fullness
+from deft_core.run_files import ErrorFile
 from deft_core.run_folder import RunFolder
 
 ERROR_OF_ASSISTANT = "error.json"
@@ -61,7 +62,7 @@ def told_by_assistant(folder: RunFolder) -> RunError | None:
     """What ended a process that worked on the run beside the one that reports, if it said so."""
     if not (folder.path / ERROR_OF_ASSISTANT).exists():
         return None
-    told = folder.read_json(ERROR_OF_ASSISTANT)
+    told = folder.read_json(ERROR_OF_ASSISTANT, ErrorFile)
     return RunError(told["error"], told["hint"])
 
 

@@ -149,7 +149,7 @@ def export_model(
             card = model_card(
                 about,
                 task=task,
-                report=run.read_json("report.json"),
+                report=run.report(),
                 file_names=files,
                 differences=differences,
             )

@@ -31,6 +31,7 @@ from deft_core.detector import Detector, DualLogits, PromptsAlone
 from deft_core.engine import Engine
 from deft_core.errors import RunError
 from deft_core.loading import Batch, ImageLoader
+from deft_core.run_files import NEIGHBOURS, SCORES, TRACES
 from deft_core.run_folder import Progress, RunFolder
 from deft_core.scores import Columns, ScoreWriter, score_columns, trace_table
 from deft_core.training import (
@@ -75,12 +76,12 @@ def run(folder: RunFolder) -> Iterator[Progress]:
     table = scores.table(samples, traces=detection.traces)
     if len(table) == 0:
         raise RunError(NO_IMAGES, WHERE_IS_IT)
-    folder.write_table("scores.parquet", table)
+    folder.write_table(SCORES, table)
     trained = standing.trained_rows
     traces = trace_table(samples.take(pa.array(trained)), detection.traces[:, :, trained])
-    folder.write_table("traces.parquet", traces)
+    folder.write_table(TRACES, traces)
     yield Progress(stage="finding neighbours", done=1, total=1, fraction=1.0)
-    folder.write_table("neighbours.parquet", _neighbours(folder, samples, table, standing))
+    folder.write_table(NEIGHBOURS, _neighbours(folder, samples, table, standing))
     with folder.writing("detector.safetensors") as path:
         save_file(_learned(detector), path)
     rows = _rows(table, samples)

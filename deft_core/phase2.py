@@ -30,6 +30,7 @@ from deft_core.errors import RunError
 from deft_core.evaluation import evaluate
 from deft_core.loading import Batch, ImageLoader
 from deft_core.predictions import Predictions
+from deft_core.run_files import PREDICTIONS
 from deft_core.run_folder import Progress, RunFolder
 from deft_core.terminal import TRAINED_ON
 from deft_core.training import (
@@ -71,7 +72,7 @@ def run(folder: RunFolder) -> Iterator[Progress]:
             {name: value.cpu().contiguous() for name, value in classifier.state_dict().items()},
             path,
         )
-    folder.write_table("predictions.parquet", predictions.table(samples))
+    folder.write_table(PREDICTIONS, predictions.table(samples))
     folder.write_json(
         "report.json",
         {

@@ -23,43 +23,33 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
-from datetime import datetime
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from deft_core.errors import RunError
+from deft_core.run_files import (
+    REPORTS,
+    SAMPLES,
+    TABLES,
+    ConfigFile,
+    Count,
+    Finite,
+    ProbeReport,
+    Seconds,
+    State,
+    first_problem,
+)
 from deft_core.whole_files import writing_whole
 
 UNFINISHED = ("queued", "waiting", "running")
 WAITING = "waiting"
-KINDS = ("phase1", "phase2")
-CONFIG_TYPES = {
-    "kind": str,
-    "round": int,
-    "created_at": str,
-    "root": str,
-    "cache": str,
-    "class_names": list,
-    "prompts": list,
-    "settings": dict,
-}
-NAMES_OF_TYPES = {
-    str: "a text",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    list: "a list",
-    dict: "an object",
-    type(None): "nothing",
-}
-STATUS_TYPES = {"state": str, "error": str, "hint": str, "changed_at": float}
 LONGEST_TAIL = 4096
 MOST_REPORTS = 500
 
@@ -75,28 +65,32 @@ class Progress:
     until then, before it was cut off too, and without waiting."""
 
     stage: str
-    epoch: int = 0
-    epochs: int = 0
-    done: int = 0
-    total: int = 0
-    fraction: float = 0.0
+    epoch: Count = 0
+    epochs: Count = 0
+    done: Count = 0
+    total: Count = 0
+    fraction: Finite = 0.0
     loss: float | None = None
-    images_per_second: float | None = None
-    seconds_left: float | None = None
+    images_per_second: Finite | None = None
+    seconds_left: Finite | None = None
     device: str = ""
-    memory_bytes: int | None = None
+    memory_bytes: Count | None = None
     note: str = ""
-    seconds: float = 0.0
+    seconds: Seconds = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """What was last said of the run: queued, running, done, failed or cancelled."""
+    """What was last said of the run."""
 
-    state: str
-    error: str = ""
-    hint: str = ""
-    changed_at: float = 0.0
+    state: State
+    error: str
+    hint: str
+    changed_at: Seconds
+
+
+PROGRESS = TypeAdapter(Progress)
+STATUS = TypeAdapter(Status)
 
 
 class RunFolder:
@@ -111,7 +105,7 @@ class RunFolder:
         path.mkdir(parents=True)
         folder = cls(path)
         try:
-            folder.write_table("samples.parquet", samples)
+            folder.write_table(SAMPLES, samples)
             folder.write_json("config.json", config)
             folder.set_status("queued")
         except OSError:
@@ -124,20 +118,35 @@ class RunFolder:
         return self.path.name
 
     def config(self) -> dict[str, Any]:
-        return self._read("config.json", _read_config)
+        return self.read_json("config.json", ConfigFile)
+
+    def report(self) -> dict[str, Any]:
+        """What the run came to, or what the try of one found out."""
+        config = self.config()
+        shape = ProbeReport if config.get("is_probe") else REPORTS[config["kind"]]
+        return self.read_json("report.json", shape, n_classes=len(config["class_names"]))
 
     def samples(self) -> pa.Table:
-        return self.read_table("samples.parquet")
+        return self.read_table(SAMPLES)
 
-    def read_json(self, name: str) -> dict[str, Any]:
-        return self._read(name, _read_object)
+    def read_json(self, name: str, shape: type[BaseModel], **context: Any) -> dict[str, Any]:
+        """The object in a file, which has all that `shape` asks for."""
+
+        def read(path: Path) -> dict[str, Any]:
+            content = path.read_bytes()
+            shape.model_validate_json(content, strict=True, context=context)
+            values: dict[str, Any] = json.loads(content)
+            return values
+
+        return self._read(name, read)
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         with self.writing(name) as path:
             path.write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")
 
     def read_table(self, name: str) -> pa.Table:
-        return self._read(name, pq.read_table)
+        """The columns of `TABLES` in a file."""
+        return self._read(name, lambda path: _read_table(path, TABLES[name]))
 
     def write_table(self, name: str, table: pa.Table) -> None:
         with self.writing(name) as path:
@@ -219,14 +228,16 @@ class RunFolder:
             return []
 
     def status(self) -> Status:
-        return self._read("status.json", _read_status)
+        return self._read(
+            "status.json", lambda path: STATUS.validate_json(path.read_bytes(), strict=True)
+        )
 
-    def set_status(self, state: str, *, error: str = "", hint: str = "") -> None:
+    def set_status(self, state: State, *, error: str = "", hint: str = "") -> None:
         status = Status(state=state, error=error, hint=hint, changed_at=time.time())
         self.write_json("status.json", asdict(status))
 
     def _read(self, name: str, read: Callable[[Path], T]) -> T:
-        """What `read` makes of a file; RunError when the file is not there or not whole."""
+        """What `read` makes of a file; RunError when the file is not there or damaged."""
         path = self.path / name
         try:
             return read(path)
@@ -236,36 +247,20 @@ class RunFolder:
                 "The folder is not a run, or the run did not get that far.",
             ) from error
         except (OSError, ValueError, pa.ArrowException) as error:
+            problem = first_problem(error) if isinstance(error, ValidationError) else error
             raise RunError(
-                f"{path} is damaged: {error}", "Move the run folder away, and start a new run."
+                f"{path} is damaged: {problem}", "Move the run folder away, and start a new run."
             ) from error
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    config = _read_object(path, types=CONFIG_TYPES)
-    datetime.fromisoformat(config["created_at"])
-    if config["kind"] not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, found {config['kind']!r}")
-    return config
-
-
-def _read_status(path: Path) -> Status:
-    values = _read_object(path, types=STATUS_TYPES)
-    return Status(**{name: values[name] for name in STATUS_TYPES})
-
-
-def _read_object(path: Path, *, types: Mapping[str, type] = MappingProxyType({})) -> dict[str, Any]:
-    """The JSON object in a file; ValueError when it is none or lacks a value of these types."""
-    values = json.loads(path.read_bytes())
-    if not isinstance(values, dict):
-        raise ValueError(f"expected a JSON object, found {NAMES_OF_TYPES[type(values)]}")
-    for name, expected in types.items():
-        found = values.get(name)
-        if not isinstance(found, expected):
-            raise ValueError(
-                f"{name} must be {NAMES_OF_TYPES[expected]}, found {NAMES_OF_TYPES[type(found)]}"
-            )
-    return values
+def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
+    table = pq.read_table(path)
+    for column in schema:
+        if table.column_names.count(column.name) != 1:
+            raise ValueError(f"there is no column {column.name}")
+        if table[column.name].null_count and not column.nullable:
+            raise ValueError(f"{column.name} has empty values")
+    return table.select(schema.names).cast(schema)
 
 
 def _whole_lines(content: bytes) -> list[bytes]:
@@ -276,9 +271,6 @@ def _whole_lines(content: bytes) -> list[bytes]:
 def _parse_report(line: bytes) -> Progress | None:
     """The report in a line; None if it holds none."""
     try:
-        values = json.loads(line)
-        return Progress(
-            **{one.name: values[one.name] for one in fields(Progress) if one.name in values}
-        )
-    except (ValueError, TypeError):
+        return PROGRESS.validate_json(line, strict=True)
+    except ValidationError:
         return None

@@ -19,6 +19,7 @@ import psutil
 
 from deft_core.errors import RunError
 from deft_core.failures import ERROR_OF_ASSISTANT, explained, told_by_assistant
+from deft_core.run_files import ProcessFile, State
 from deft_core.run_folder import WAITING, Progress, RunFolder
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -125,7 +126,7 @@ class _Record:
         self._folder.add_progress(replace(self._last, seconds=self._seconds))
 
 
-def _leave(folder: RunFolder, state: str, *, error: str = "", hint: str = "") -> None:
+def _leave(folder: RunFolder, state: State, *, error: str = "", hint: str = "") -> None:
     # A full disk may refuse this too, and the folder may be gone: the run is then seen as crashed.
     with suppress(OSError):
         folder.set_status(state, error=error, hint=hint)
@@ -182,7 +183,7 @@ def is_asked_to_stop(folder: RunFolder) -> bool:
     """Whether the process that works on the run, or did last, was asked to stop."""
     try:
         return _pid(folder, "cancel.json") == _pid(folder, "proc.json")
-    except (RunError, KeyError, TypeError, ValueError):
+    except RunError:
         return False
 
 
@@ -197,9 +198,9 @@ def find_process(folder: RunFolder) -> psutil.Process | None:
         here, arguments = Path(process.cwd()), process.cmdline()
         is_ours = folder.path.resolve() in [(here / one).resolve() for one in arguments]
         return process if not is_zombie and is_ours else None
-    except (RunError, KeyError, TypeError, ValueError, psutil.Error):
+    except (RunError, psutil.Error):
         return None
 
 
 def _pid(folder: RunFolder, name: str) -> int:
-    return int(folder.read_json(name)["pid"])
+    return int(folder.read_json(name, ProcessFile)["pid"])

@@ -11,55 +11,34 @@ from numpy.typing import NDArray
 
 from deft_core import selection
 from deft_core.errors import RunError
+from deft_core.run_files import NEIGHBOURS, PREDICTIONS, SAMPLES, SCORES
 from deft_core.run_folder import RunFolder
 from deft_core.selection import NO_LABEL
 
-SCORES_SCHEMA = pa.schema(
-    [
-        ("sample_id", pa.int32()),
-        ("p_clean", pa.float32()),
-        ("is_clean", pa.bool_()),
-        ("pos_sim", pa.float32()),
-        ("neg_sim", pa.float32()),
-        ("margin", pa.float32()),
-        ("mean_gap", pa.float32()),
-        ("mean_margin", pa.float32()),
-        ("predicted_label", pa.int32()),
-        ("predicted_pos_sim", pa.float32()),
-        ("predicted_neg_sim", pa.float32()),
-        ("top_labels", pa.list_(pa.int32())),
-        ("top_pos_sims", pa.list_(pa.float32())),
-        ("top_neg_sims", pa.list_(pa.float32())),
-    ]
-)
-MAY_BE_EMPTY = ("mean_gap", "mean_margin")
-"""In the scores of samples that were not trained on."""
-PREDICTIONS = "predictions.parquet"
-PREDICTIONS_SCHEMA = pa.schema(
-    [
-        ("sample_id", pa.int32()),
-        ("predicted_label", pa.int32()),
-        ("p_predicted", pa.float32()),
-        ("p_given", pa.float32()),
-        ("margin", pa.float32()),
-    ]
-)
-NEIGHBOURS = "neighbours.parquet"
-NEIGHBOURS_SCHEMA = pa.schema(
-    [
-        ("sample_id", pa.int32()),
-        ("nearest", pa.list_(pa.int32())),
-        ("nearest_given", pa.list_(pa.int32())),
-        ("nearest_predicted", pa.list_(pa.int32())),
-    ]
-)
+DATA_SET = ("sample_id", "file_name", "sha256", "split", "given_label")
+"""What of the samples never changes in a workspace."""
+TOP_LISTS = ("top_labels", "top_pos_sims", "top_neg_sims")
 MOST_NEIGHBOURS = 10
+
+
+def check_data_set(folder: RunFolder, samples: pa.Table, *, class_names: Sequence[str]) -> None:
+    """RunError unless the run was told of just these samples and classes: what it found goes by
+    sample ids and labels, which mean something else in another data set."""
+    told = folder.samples().select(DATA_SET).sort_by("sample_id")
+    here = samples.select(DATA_SET).cast(told.schema).sort_by("sample_id")
+    if told != here or folder.config()["class_names"] != list(class_names):
+        raise RunError(
+            f"{folder.run_id} is about other images or labels than those of this workspace.",
+            "Move its folder to the workspace in which it was started.",
+        )
 
 
 def queue_scores(folder: RunFolder) -> pa.Table:
     """The checked scores of a phase 1, in queue order, with what the selection says of each."""
-    scores = _checked(folder, "scores", schema=SCORES_SCHEMA, may_be_empty=MAY_BE_EMPTY)
-    _check_ranges(folder, "scores", scores, labels=("predicted_label", "top_labels"))
+    scores = _checked(folder, SCORES)
+    lengths = [pc.list_value_length(scores[name]) for name in TOP_LISTS]
+    if any(one != lengths[0] for one in lengths):
+        raise _unusable(folder, SCORES, "the lists of a sample differ in length")
     sample_id = scores["sample_id"].to_numpy()
     labels = _standing_labels(folder, sample_id)
     suggested = selection.suggested_labels(scores["predicted_label"].to_numpy(), labels=labels)
@@ -84,8 +63,7 @@ def queue_scores(folder: RunFolder) -> pa.Table:
 def predictions(folder: RunFolder) -> pa.Table:
     """The checked predictions of a phase 2, in order of sample id, each with the label that it was
     compared with and whether the classifier is sure."""
-    table = _checked(folder, "predictions", schema=PREDICTIONS_SCHEMA).sort_by("sample_id")
-    _check_ranges(folder, "predictions", table, labels=("predicted_label",))
+    table = _checked(folder, PREDICTIONS).sort_by("sample_id")
     labels = _standing_labels(folder, table["sample_id"].to_numpy())
     is_sure = selection.is_sure(table["p_predicted"].to_numpy())
     return table.append_column("scored_label", pa.array(labels)).append_column(
@@ -95,62 +73,59 @@ def predictions(folder: RunFolder) -> pa.Table:
 
 def neighbours(folder: RunFolder) -> pa.Table:
     """The checked neighbours that a phase 1 found, in order of sample id."""
-    table = _checked(folder, "neighbours", schema=NEIGHBOURS_SCHEMA)
+    table = _checked(folder, NEIGHBOURS)
     known = folder.samples()["sample_id"].to_numpy()
-    for name in NEIGHBOURS_SCHEMA.names[1:]:
+    for name in table.column_names[1:]:
         if (pc.max(pc.list_value_length(table[name])).as_py() or 0) > MOST_NEIGHBOURS:
-            raise _unusable(folder, "neighbours", f"{name} has more than {MOST_NEIGHBOURS}")
+            raise _unusable(folder, NEIGHBOURS, f"{name} has more than {MOST_NEIGHBOURS}")
         if not np.isin(pc.list_flatten(table[name]).to_numpy(), known).all():
-            raise _unusable(folder, "neighbours", f"{name} names a sample that is not the run's")
+            raise _unusable(folder, NEIGHBOURS, f"{name} names a sample that is not the run's")
     return table.sort_by("sample_id")
 
 
-def _checked(
-    folder: RunFolder, what: str, *, schema: pa.Schema, may_be_empty: Sequence[str] = ()
-) -> pa.Table:
-    """A table of results with at most one row for each of the run's samples; RunError when it has
-    other columns or empty values."""
-    table = folder.read_table(f"{what}.parquet")
-    try:
-        table = table.select(schema.names).cast(schema)
-    except (KeyError, ValueError, pa.ArrowException) as error:
-        raise _unusable(folder, what, str(error)) from error
+def _checked(folder: RunFolder, name: str) -> pa.Table:
+    """A table of results with at most one row for each of the run's samples, and with values that
+    can be shown; RunError otherwise."""
+    table = folder.read_table(name)
     sample_id = table["sample_id"].to_numpy()
-    for name in schema.names:
-        if table[name].null_count and name not in may_be_empty:
-            raise _unusable(folder, what, f"{name} has empty values")
     if len(np.unique(sample_id)) != len(sample_id):
-        raise _unusable(folder, what, "a sample stands there twice")
+        raise _unusable(folder, name, "a sample stands there twice")
     if not np.isin(sample_id, folder.samples()["sample_id"].to_numpy()).all():
-        raise _unusable(folder, what, "a sample is not one of the run's samples")
+        raise _unusable(folder, name, "a sample is not one of the run's samples")
+    _check_values(folder, name, table)
     return table
 
 
-def _check_ranges(folder: RunFolder, what: str, table: pa.Table, *, labels: Sequence[str]) -> None:
-    """RunError when a probability is none, or a label is not of a class."""
-    for name in table.column_names:
-        values = table[name].to_numpy() if name.startswith("p_") else np.zeros(1)
-        if not ((values >= 0) & (values <= 1)).all():
-            raise _unusable(folder, what, f"a {name} is not between 0 and 1")
+def _check_values(folder: RunFolder, name: str, table: pa.Table) -> None:
+    """RunError when a list has a gap, a number is none, a probability is no share or a label is not
+    of a class."""
     n_classes = len(folder.config()["class_names"])
-    for name in labels:
-        column = table[name]
-        if pa.types.is_list(column.type):
-            column = pc.list_flatten(column)
-        if not ((column.to_numpy() >= 0) & (column.to_numpy() < n_classes)).all():
-            raise _unusable(folder, what, f"a label is not one of {n_classes} classes")
+    for column, values in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_list(values.type):
+            values = pc.list_flatten(values)
+            if values.null_count:
+                raise _unusable(folder, name, f"{column} has empty values")
+        numbers = values.drop_null().to_numpy()
+        if column.startswith("p_") and not ((numbers >= 0) & (numbers <= 1)).all():
+            raise _unusable(folder, name, f"a {column} is not between 0 and 1")
+        if not np.isfinite(numbers).all():
+            raise _unusable(folder, name, f"a {column} is no number")
+        is_label = column.endswith(("_label", "_labels"))
+        if is_label and not ((numbers >= 0) & (numbers < n_classes)).all():
+            raise _unusable(folder, name, f"a label is not one of {n_classes} classes")
 
 
 def _standing_labels(folder: RunFolder, sample_id: NDArray[np.int32]) -> NDArray[np.int32]:
     """The labels with which the run knew these samples: the final ones, else the given ones."""
     samples = folder.samples().sort_by("sample_id")
+    _check_values(folder, SAMPLES, samples.select(["given_label", "final_label"]))
     labels = pc.coalesce(samples["final_label"], samples["given_label"]).cast(pa.int32())
     rows = np.searchsorted(samples["sample_id"].to_numpy(), sample_id)
     return np.asarray(labels.to_numpy()[rows])
 
 
-def _unusable(folder: RunFolder, what: str, problem: str) -> RunError:
+def _unusable(folder: RunFolder, name: str, problem: str) -> RunError:
     return RunError(
-        f"The {what} of {folder.run_id} cannot be used: {problem}.",
-        f"Run phase {2 if what == 'predictions' else 1} again.",
+        f"The {name.removesuffix('.parquet')} of {folder.run_id} cannot be used: {problem}.",
+        f"Run phase {2 if name == PREDICTIONS else 1} again.",
     )

@@ -83,7 +83,7 @@ def _whole_view(folder: RunFolder, *, state: str) -> RunView:
         started_at=datetime.fromisoformat(config["created_at"]),
         seconds=folder.seconds_worked(),
         settings=config["settings"],
-        report=folder.read_json("report.json") if state == "done" else None,
+        report=folder.report() if state == "done" else None,
     )
 
 

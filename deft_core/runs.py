@@ -27,9 +27,11 @@ from deft_core import selection
 from deft_core.config import Config, Phase1Config, Phase2Config
 from deft_core.errors import DeftError, DiskFullError, RunError
 from deft_core.failures import explaining
+from deft_core.full_disk import telling_full_disk
+from deft_core.run_files import NEIGHBOURS, PREDICTIONS, SAMPLES, TABLES
 from deft_core.run_folder import UNFINISHED, Progress, RunFolder
 from deft_core.run_process import find_process, is_asked_to_stop
-from deft_core.run_results import NEIGHBOURS, PREDICTIONS, neighbours, predictions, queue_scores
+from deft_core.run_results import check_data_set, neighbours, predictions, queue_scores
 from deft_core.run_view import RunView, claimed_state, state_of, view_of
 from deft_core.selection import NO_LABEL
 from deft_core.store import ImportedRun, Store, utc_now
@@ -131,9 +133,11 @@ class Runs:
 
     def n_outdated(self, run_id: str) -> int:
         """How many samples have since joined or left the curated set that a run was given, or have
-        another label in it."""
-        then = self._folder(run_id).samples().sort_by("sample_id")["curated_label"]
-        now = _run_samples(self._store.samples()).sort_by("sample_id")["curated_label"]
+        another label in it. RunError when it was given another data set."""
+        folder, samples = self._folder(run_id), self._store.samples()
+        self._check_data_set(folder, samples)
+        then = folder.samples().sort_by("sample_id")["curated_label"]
+        now = _run_samples(samples).sort_by("sample_id")["curated_label"]
         return int(
             (then.fill_null(NO_LABEL).to_numpy() != now.fill_null(NO_LABEL).to_numpy()).sum()
         )
@@ -169,12 +173,14 @@ class Runs:
             self._spawn(folder, task["kind"], settings=settings)
 
     def delete(self, run_id: str) -> None:
-        """Remove the folder of a run that is finished: its log, model and reports. The scores that
-        the store has taken in from it and all decisions stay."""
+        """Remove the folder of a run that is finished: its log, model and reports. All decisions
+        stay, and so do its scores, which the store takes in first if it has not yet."""
         with self._lock:
             folder = self._folder(run_id)
             if self._state(folder) in UNFINISHED:
                 raise RunError(f"{run_id} is {self._state(folder)}.", "Cancel it first.")
+            if run_id in [one.run_id for one in self._not_taken_in()]:
+                self.import_finished()
             # What is cut off here is no longer a run.
             folder.path.rename(folder.path.with_name(f".{run_id}.{uuid4().hex}.deleted"))
         self._remove_deleted()
@@ -202,16 +208,14 @@ class Runs:
         """
         imported = []
         with self._lock:
-            known = {run.run_id for run in self._store.runs()}
-            for folder in self._folders():
-                if folder.run_id in known or claimed_state(folder) != "done":
-                    continue
+            for folder in self._not_taken_in():
                 try:
                     self._import(folder)
                 except DiskFullError:
                     raise
                 except DeftError as error:
-                    folder.set_status("failed", error=error.message, hint=error.hint)
+                    with telling_full_disk(folder.path):
+                        folder.set_status("failed", error=error.message, hint=error.hint)
                 else:
                     imported.append(folder.run_id)
         return tuple(imported)
@@ -320,7 +324,19 @@ class Runs:
 
     # --- importing
 
+    def _not_taken_in(self) -> tuple[RunFolder, ...]:
+        """The runs that are done and that the store does not know, oldest first."""
+        known = {run.run_id for run in self._store.runs()}
+        folders = (one for one in self._folders() if one.run_id not in known)
+        return tuple(one for one in folders if claimed_state(one) == "done")
+
+    def _check_data_set(self, folder: RunFolder, samples: pa.Table) -> None:
+        dataset = self._store.dataset()
+        class_names = dataset.class_names if dataset else ()
+        check_data_set(folder, samples, class_names=class_names)
+
     def _import(self, folder: RunFolder) -> None:
+        self._check_data_set(folder, self._store.samples())
         config = folder.config()
         self._store.add_run(
             folder.run_id,
@@ -328,7 +344,7 @@ class Runs:
             round=config["round"],
             imported_at=utc_now(),
             settings=config["settings"],
-            report=folder.read_json("report.json"),
+            report=folder.report(),
             scores=queue_scores(folder) if config["kind"] == "phase1" else None,
             neighbours=neighbours(folder) if (folder.path / NEIGHBOURS).exists() else None,
             predictions=predictions(folder) if (folder.path / PREDICTIONS).exists() else None,
@@ -402,4 +418,4 @@ def _run_samples(samples: pa.Table) -> pa.Table:
             "is_selected": samples["is_selected"],
             "curated_label": pa.array(curated, pa.int32(), mask=curated == NO_LABEL),
         }
-    )
+    ).cast(TABLES[SAMPLES])

@@ -69,9 +69,14 @@ class Workspace:
             raise StoreError(
                 f"{path} cannot hold a workspace: {error.strerror}.", "Choose another --workspace."
             ) from error
-        workspace = cls(path.resolve(), store=Store(path / STORE))
-        with suppress(DiskFullError):
-            workspace.runs.import_finished()
+        store = Store(path / STORE)
+        try:
+            workspace = cls(path.resolve(), store=store)
+            with suppress(DiskFullError):
+                workspace.runs.import_finished()
+        except BaseException:
+            store.close()
+            raise
         return workspace
 
     @classmethod

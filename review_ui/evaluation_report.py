@@ -62,11 +62,10 @@ class EvaluationReport:
 
 
 def report_view(report: Mapping[str, Any] | None, class_names: Sequence[str]) -> list[Any]:
-    """What an `EvaluationReport` shows of the report of a phase 2, or of none; one of an earlier
-    version, without an evaluation, is like none."""
-    entries = report.get("evaluation", ()) if report else ()
-    if not entries:
+    """What an `EvaluationReport` shows of the report of a phase 2, or of none."""
+    if report is None:
         return [gr.Column(visible=False), figures(()), "", None, _no_table(), "", _no_table()]
+    entries = report["evaluation"]
     *_, curated = entries
     trained = (f"{curated['n_train']:,}", "images trained on")
     if curated["test"] is None:

@@ -89,7 +89,15 @@ def write_results(folder: RunFolder, *, is_bad: bool) -> None:
     }
     folder.write_table("scores.parquet", pa.table(scores))
     folder.write_json(
-        "report.json", {"n_scored": n, "curated": samples["curated_label"].to_pylist()}
+        "report.json",
+        {
+            "n_scored": n,
+            "n_flagged": int((np.arange(n) / n <= 0.5).sum()),
+            "unreadable": [],
+            "device": "none",
+            "seconds": 1.0,
+            "curated": samples["curated_label"].to_pylist(),
+        },
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 from deft_core.config import Phase2Config
 from deft_core.decisions import Decision
 from deft_core.run_folder import RunFolder
+from deft_core.selection import undecided
 from deft_core.store import Store
 from deft_core.workspace import Workspace
 from review_ui.adapt_tab import AdaptTab
@@ -83,10 +84,18 @@ def test_a_result_that_is_damaged_or_gone_is_told(
             "prompts": ["class 0", "class 1"],
             "settings": Phase2Config().to_json(),
         },
-        samples=store.samples(),
+        samples=undecided(
+            store.samples().select(["sample_id", "file_name", "sha256", "split", "given_label"])
+        ),
     )
     folder.write_json(
-        "report.json", {"evaluation": [], "unreadable": [], "model": "x", "seconds": 1.0}
+        "report.json",
+        {
+            "evaluation": [{"trained_on": "curated", "n_train": 2, "test": None}],
+            "unreadable": [],
+            "device": "cpu",
+            "seconds": 1.0,
+        },
     )
     folder.set_status("done")
     Workspace(tmp_path, store=store).runs.import_finished()

@@ -266,7 +266,7 @@ def test_several_processes_come_to_the_results_of_one(
     assert mine["sample_id"].equals(other["sample_id"])
     for name in ("p_clean", "pos_sim", "neg_sim", "margin", "mean_gap", "mean_margin"):
         assert mine[name].to_pylist() == pytest.approx(other[name].to_pylist(), abs=1e-4)
-    assert two.read_json("report.json")["n_scored"] == 14
+    assert two.report()["n_scored"] == 14
 
     two = RunFolder(tmp_path / "ws" / "runs" / "phase2-002")
     one = worked_through_alone(two, tmp_path / "phase2-002")

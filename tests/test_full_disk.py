@@ -161,6 +161,35 @@ def test_results_of_a_run_are_taken_in_when_there_is_room_again(
     assert workspace.runs.import_finished() == ("phase1-002",)
 
 
+def test_results_that_cannot_be_used_keep_nothing_shut_without_room(tmp_path: Path) -> None:
+    with make_workspace(tmp_path) as workspace:
+        folder = worked_through(tmp_path / "runs" / "phase1-002", store=workspace.store)
+    (folder.path / "scores.parquet").write_bytes(b"PAR1")
+
+    with no_room(), Workspace.open(tmp_path) as workspace:
+        assert workspace.runs.view("phase1-002").state == "done"
+
+    with Workspace.open(tmp_path) as workspace:
+        assert workspace.runs.view("phase1-002").state == "failed"
+
+
+def test_results_that_are_not_taken_in_are_not_deleted(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    worked_through(tmp_path / "runs" / "phase1-002", store=workspace.store)
+    runs = workspace.runs
+    runs.import_finished()
+    worked_through(tmp_path / "runs" / "phase1-003", store=workspace.store)
+
+    with no_room():
+        with pytest.raises(DiskFullError):
+            runs.delete("phase1-003")
+        runs.delete("phase1-002")
+
+    assert [run.run_id for run in runs.list()] == ["phase1-003"]
+    assert runs.import_finished() == ("phase1-003",)
+
+
 def test_a_run_that_cannot_be_written_down_leaves_nothing(
     workspace: Workspace, tmp_path: Path
 ) -> None:

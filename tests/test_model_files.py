@@ -30,6 +30,7 @@ from deft_core.errors import ConfigError, ExportError, RunError
 from tests.trained_runs import (
     CLASS_NAMES,
     PICTURE,
+    RAN,
     make_run,
     shaken_detector,
     shaken_run,
@@ -406,7 +407,7 @@ def test_a_card_without_test_images_says_so(world: Path, tmp_path: Path) -> None
     run = shaken_run(tmp_path / "run", world)
     run.write_json(
         "report.json",
-        {"evaluation": [{"trained_on": "curated", "n_train": 7, "test": None}], "device": "cpu"},
+        {"evaluation": [{"trained_on": "curated", "n_train": 7, "test": None}], **RAN},
     )
 
     model_files.export_model(run, to=tmp_path / "out")

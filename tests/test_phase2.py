@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -93,7 +94,7 @@ def make_run(data: Path, tmp_path: Path) -> MakeRun:
 
 
 def evaluation_of(folder: RunFolder) -> dict[str, dict[str, Any]]:
-    entries = folder.read_json("report.json")["evaluation"]
+    entries = folder.report()["evaluation"]
     return {one["trained_on"]: one for one in entries}
 
 
@@ -125,7 +126,7 @@ def test_every_sample_of_every_split_is_predicted(make_run: MakeRun) -> None:
 
     list(phase2.run(folder))
 
-    table = folder.read_table("predictions.parquet")
+    table = pq.read_table(folder.path / "predictions.parquet")
     assert table.schema == pa.schema(
         [
             ("sample_id", pa.int32()),
@@ -204,7 +205,7 @@ def test_images_that_went_missing_are_counted_out_and_named(data: Path, make_run
 
     entry = evaluation_of(folder)["curated"]
     assert (entry["n_train"], entry["test"]) == (N_TRAIN - 1, None)
-    unreadable = [one["file_name"] for one in folder.read_json("report.json")["unreadable"]]
+    unreadable = [one["file_name"] for one in folder.report()["unreadable"]]
     assert sorted(unreadable) == ["00.png"] + [f"{i:02d}.png" for i in range(N - N_TEST, N)]
     assert len(folder.read_table("predictions.parquet")) == N - N_TEST - 1
 
@@ -445,7 +446,7 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_results(
     assert_same_results(cut, whole)
     trained = {(one.stage, one.epoch) for one in reports if one.epoch}
     assert trained == {("training on the curated set", 3)}
-    assert cut.read_json("report.json")["seconds"] > 3600
+    assert cut.report()["seconds"] > 3600
     assert reports[-1].fraction == 1
 
 

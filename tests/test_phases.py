@@ -62,6 +62,7 @@ def make_run(data: Path, tmp_path: Path) -> Callable[..., RunFolder]:
                 "given_label": pa.array(given, pa.int32()),
                 "final_label": pa.array(columns.get("final", given), pa.int32()),
                 "is_reviewed": pa.array([i in reviewed for i in range(n)]),
+                "is_selected": [True] * N_TRAIN + [False] * N_TEST,
                 "curated_label": pa.array(columns.get("curated", true), pa.int32()),
             }
         )
@@ -101,7 +102,7 @@ def test_phase_1_scores_every_sample(data: Path, make_run: Callable[..., RunFold
     assert [top[0] for top in tops] == scores["predicted_label"].to_pylist()
     assert all(sorted(top) == [0, 1, 2] for top in tops)
     assert all(sims == sorted(sims, reverse=True) for sims in scores["top_pos_sims"].to_pylist())
-    report = folder.read_json("report.json")
+    report = folder.report()
     assert report["n_scored"] == N_TRAIN
     assert report["n_flagged"] == (p_clean[:N_TRAIN] <= 0.5).sum()
     given, predicted = (
@@ -189,7 +190,7 @@ def test_in_the_second_round_the_report_counts_what_the_queue_flags(
 
     queue = queue_scores(folder).to_pylist()
     is_flagged = [not row["is_clean"] for row in queue if row["sample_id"] < 100 + N_TRAIN]
-    assert folder.read_json("report.json")["n_flagged"] == sum(is_flagged)
+    assert folder.report()["n_flagged"] == sum(is_flagged)
     assert sum(is_flagged) > sum(row["p_clean"] <= 0.5 for row in queue)
 
 
@@ -297,7 +298,7 @@ def test_an_image_that_went_missing_has_no_score(
 
     scored = folder.read_table("scores.parquet")["sample_id"].to_pylist()
     assert scored == [100 + i for i in range(N_TRAIN + N_TEST) if i not in (3, 23)]
-    report = folder.read_json("report.json")
+    report = folder.report()
     assert report["n_scored"] == N_TRAIN - 2
     assert [one["file_name"] for one in report["unreadable"]] == ["03.png", "23.png"]
     features = np.load(folder.path / "features.npy")
@@ -376,7 +377,7 @@ def test_bf16_agrees_roughly_with_fp32(data: Path, make_run: Callable[..., RunFo
     assert done.returncode == 0, done.stderr
     list(phase1.run(folders[1]))
 
-    assert folders[0].read_json("report.json")["precision"] == "bf16"
+    assert folders[0].report()["precision"] == "bf16"
     for name in ("pos_sim", "neg_sim"):
         half, single = (scores_of(folder)[name] for folder in folders)
         assert not np.array_equal(half, single)
@@ -520,7 +521,7 @@ def test_a_run_that_stopped_in_its_third_epoch_goes_on_to_the_same_scores(
     reports = list(phase1.run(cut))
 
     assert_same_results(cut, whole)
-    assert cut.read_json("report.json")["seconds"] > 3600
+    assert cut.report()["seconds"] > 3600
     assert {one.epoch for one in reports} == {0, 3, 4}
     assert reports[-1].fraction == 1
     assert not (cut.path / "checkpoint.pt").exists()
@@ -571,5 +572,5 @@ def test_the_recipe_for_real_noise_selects_the_likeliest_label_only(
         likeliest = row["top_labels"][int(gaps.argmax())]
         is_likeliest = likeliest == [0, 1, 2][(row["sample_id"] - 100) % 3]
         assert row["is_clean"] == (row["p_clean"] > 0.5 and is_likeliest)
-    report = folder.read_json("report.json")
+    report = folder.report()
     assert report["n_flagged"] == sum(not row["is_clean"] for row in scores[:N_TRAIN])

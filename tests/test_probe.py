@@ -6,6 +6,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from deft_core.probe import probing
+from deft_core.run_files import ProbeReport
 from deft_core.run_folder import WAITING, Progress, RunFolder
 
 
@@ -44,7 +45,7 @@ def test_a_long_run_is_stopped_and_reckoned_from_its_speed(tmp_path: Path) -> No
 
     assert reports[-1].done == 80
     assert work.is_closed
-    report = folder.read_json("report.json")
+    report = folder.read_json("report.json", ProbeReport)
     assert report == {"seconds": 5 + 600, "measured_seconds": 13}
 
 
@@ -53,7 +54,7 @@ def test_a_short_run_has_taken_what_it_took(tmp_path: Path) -> None:
 
     list(probing(work, clock=lambda: work.now)(folder))
 
-    assert folder.read_json("report.json") == {"seconds": 8, "measured_seconds": 8}
+    assert folder.read_json("report.json", ProbeReport) == {"seconds": 8, "measured_seconds": 8}
 
 
 def test_the_wait_for_a_device_is_no_part_of_it(tmp_path: Path) -> None:
@@ -61,4 +62,4 @@ def test_the_wait_for_a_device_is_no_part_of_it(tmp_path: Path) -> None:
 
     list(probing(work, clock=lambda: work.now)(folder))
 
-    assert folder.read_json("report.json") == {"seconds": 8, "measured_seconds": 8}
+    assert folder.read_json("report.json", ProbeReport) == {"seconds": 8, "measured_seconds": 8}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ from typing import Any
 
 import psutil
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from deft_core.config import Phase1Config, Phase2Config
@@ -26,12 +28,13 @@ from deft_core.decisions import Decision
 from deft_core.errors import ConfigError, RunError
 from deft_core.review import Review
 from deft_core.run_folder import Progress, RunFolder
-from deft_core.run_process import assist, execute
+from deft_core.run_process import assist, execute, find_process, is_asked_to_stop
 from deft_core.run_view import view_of
 from deft_core.runs import Runs
 from deft_core.selection import undecided
 from deft_core.store import Store
 from deft_core.whole_files import writing_whole
+from deft_core.workspace import Workspace
 from tests import stage_script
 from tests.small_world import NOW, PATIENCE, fingerprint, make_store
 
@@ -70,6 +73,13 @@ def wait_for_stage(runs: Runs, run_id: str, *, stage: str) -> None:
         runs.wait(run_id, check)
 
 
+def process_of(folder: RunFolder) -> psutil.Process:
+    """The process that works on a run."""
+    process = find_process(folder)
+    assert process is not None
+    return process
+
+
 def start(runs: Runs, script: str, *, device: str = "auto") -> str:
     return runs.start("phase1", Phase1Config(model=script, device=device))
 
@@ -82,7 +92,7 @@ def cut_off(runs: Runs, tmp_path: Path) -> RunFolder:
 
 def worked_through(path: Path, *, store: Store) -> RunFolder:
     """A good run that was done in this process, and that the store does not know yet."""
-    columns = ["sample_id", "file_name", "split", "given_label"]
+    columns = ["sample_id", "file_name", "sha256", "split", "given_label"]
     folder = RunFolder.create(
         path,
         config={
@@ -112,7 +122,8 @@ def test_a_run_from_start_to_scores(runs: Runs, store: Store) -> None:
     view = runs.wait(run_id, seen.append)
 
     assert (view.state, view.error, view.kind, view.round) == ("done", "", "phase1", 1)
-    assert view.report == {"n_scored": 4, "curated": [None] * 4}
+    assert view.report is not None
+    assert (view.report["n_scored"], view.report["curated"]) == (4, [None] * 4)
     assert [(one.fraction, one.loss) for one in runs.losses(run_id)] == [(0.5, 0.5)]
     assert view.seconds > 0
     assert seen[-1].stage == "training"
@@ -345,7 +356,7 @@ def test_runs_get_the_device_in_the_order_in_which_they_were_started(
     ]
 
     # Neither a run that is killed while it waits nor one that is cancelled holds the others up.
-    os.kill(RunFolder(tmp_path / later[0]).read_json("proc.json")["pid"], signal.SIGKILL)
+    process_of(RunFolder(tmp_path / later[0])).kill()
     runs.cancel(later[2])
     runs.cancel(first)
     states = [runs.wait(run_id).state for run_id in later]
@@ -398,7 +409,7 @@ def test_a_run_that_was_killed_keeps_nobody_waiting(runs: Runs, tmp_path: Path) 
     second = start(runs, "good")
     wait_for_stage(runs, second, stage="waiting")
 
-    os.kill(RunFolder(tmp_path / first).read_json("proc.json")["pid"], signal.SIGKILL)
+    process_of(RunFolder(tmp_path / first)).kill()
 
     assert runs.wait(second).state == "done"
     assert runs.view(first).state == "crashed"
@@ -437,7 +448,7 @@ def test_a_probe_that_the_machine_does_not_start_says_why(
 def test_a_run_whose_folder_is_deleted_ends_and_stops_nothing(runs: Runs, tmp_path: Path) -> None:
     run_id = start(runs, "endless")
     wait_for_stage(runs, run_id, stage="endless")
-    process = psutil.Process(RunFolder(tmp_path / run_id).read_json("proc.json")["pid"])
+    process = process_of(RunFolder(tmp_path / run_id))
 
     (tmp_path / run_id).rename(tmp_path / "moved away")
 
@@ -511,6 +522,18 @@ def test_delete__goes_on_where_it_was_cut_off(store: Store, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+def test_delete__takes_in_first_what_nobody_has_taken_in(
+    runs: Runs, store: Store, tmp_path: Path
+) -> None:
+    worked_through(tmp_path / "phase1-001", store=store)
+
+    runs.delete("phase1-001")
+
+    assert runs.list() == ()
+    assert [run.run_id for run in store.runs()] == ["phase1-001"]
+    assert [one.sample_id for one in Review(store).queue().samples] == [0, 1, 2]
+
+
 def test_delete__not_a_run_at_work(runs: Runs) -> None:
     run_id = start(runs, "endless")
     wait_for_stage(runs, run_id, stage="endless")
@@ -528,12 +551,12 @@ def test_delete__not_a_run_at_work(runs: Runs) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("config.json", b"{", "config.json is damaged: Expecting property name"),
-        ("config.json", b"{}", "config.json is damaged: kind must be a text, found nothing"),
-        ("config.json", b"[1]", "config.json is damaged: expected a JSON object, found a list"),
+        ("config.json", b"{", "config.json is damaged: Invalid JSON: EOF while parsing"),
+        ("config.json", b"{}", "config.json is damaged: kind: Field required"),
+        ("config.json", b"[1]", "config.json is damaged: Input should be an object"),
         ("config.json", None, "has no config.json"),
         ("status.json", b"{", "status.json is damaged"),
-        ("status.json", b"{}", "status.json is damaged: state must be a text, found nothing"),
+        ("status.json", b"{}", "status.json is damaged: state: Field required"),
         ("status.json", b"\xff", "status.json is damaged"),
         ("report.json", b"{", "report.json is damaged"),
     ],
@@ -558,6 +581,58 @@ def test_a_damaged_folder_says_so_and_stops_nothing(
     runs.cancel("phase1-001")
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "problem"),
+    [
+        ("config.json", {"round": 2**40}, "config.json is damaged: round: "),
+        ("config.json", {"created_at": "today"}, "config.json is damaged: created_at: "),
+        ("config.json", {"prompts": []}, "config.json is damaged: there are 0 prompts for 2 "),
+        ("config.json", {"labels": {}}, "config.json is damaged: labels.n_train: "),
+        ("status.json", {"state": "dancing"}, "status.json is damaged: state: "),
+        ("report.json", {"seconds": None}, "report.json is damaged: seconds: "),
+        ("report.json", {"n_flagged": "many"}, "report.json is damaged: n_flagged: "),
+        ("report.json", {"unreadable": [{}]}, "report.json is damaged: unreadable.0.file_name: "),
+    ],
+)
+def test_a_file_that_was_edited_to_nonsense_damages_its_run(
+    runs: Runs, store: Store, tmp_path: Path, name: str, changes: dict[str, Any], problem: str
+) -> None:
+    folder = worked_through(tmp_path / "phase1-001", store=store)
+    runs.import_finished()
+    edit(folder, name, changes)
+
+    (view,) = runs.list()
+
+    assert view.state == "damaged"
+    assert problem in view.error
+
+
+def edit(folder: RunFolder, name: str, changes: dict[str, Any]) -> None:
+    """Changes values in a JSON file, as somebody does by hand."""
+    values = json.loads((folder.path / name).read_text(encoding="utf-8"))
+    (folder.path / name).write_text(json.dumps({**values, **changes}), encoding="utf-8")
+
+
+@pytest.mark.parametrize("pid", ["1e400", "-1", '"one"', "null", "1.5", str(2**70)])
+def test_a_process_id_that_is_none_is_no_process(cut_off: RunFolder, pid: str) -> None:
+    for name in ("proc.json", "cancel.json"):
+        (cut_off.path / name).write_text(f'{{"pid": {pid}}}')
+
+    assert find_process(cut_off) is None
+    assert not is_asked_to_stop(cut_off)
+
+
+def test_a_word_of_another_process_that_is_none_damages_its_run(
+    runs: Runs, cut_off: RunFolder
+) -> None:
+    cut_off.write_json("error.json", {"error": ["No."]})
+
+    view = runs.view(cut_off.run_id)
+
+    assert view.state == "damaged"
+    assert "error.json is damaged: error: " in view.error
+
+
 def test_a_run_can_start_beside_a_damaged_one(runs: Runs, tmp_path: Path) -> None:
     (tmp_path / "phase1-001").mkdir()
     (tmp_path / "phase1-001" / "status.json").write_text("{}")
@@ -577,6 +652,135 @@ def predictions(**changes: list[Any]) -> pa.Table:
         "margin": [-0.75, 0.5],
     }
     return pa.table({**columns, **changes})
+
+
+LISTS = pa.list_(pa.float32())
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"top_pos_sims": pa.array([[0.5]] * 4, LISTS)}, "the lists of a sample differ in length"),
+        ({"top_labels": pa.array([[0, None]] * 4)}, "top_labels has empty values"),
+        ({"pos_sim": pa.array([math.nan] * 4, pa.float32())}, "a pos_sim is no number"),
+        ({"top_neg_sims": pa.array([[0.5, math.inf]] * 4, LISTS)}, "a top_neg_sims is no number"),
+        ({"predicted_label": pa.array([0, 1, 2, 0])}, "a label is not one of 2 classes"),
+        ({"sample_id": pa.array([[0]] * 4)}, "scores.parquet is damaged"),
+        ({"is_clean": None}, "scores.parquet is damaged: there is no column is_clean"),
+    ],
+)
+def test_scores_that_cannot_be_shown_fail_the_run(
+    runs: Runs, store: Store, tmp_path: Path, changes: dict[str, Any], problem: str
+) -> None:
+    folder = worked_through(tmp_path / "phase1-001", store=store)
+    change_columns(folder, "scores.parquet", changes)
+
+    assert runs.import_finished() == ()
+
+    assert problem in runs.view("phase1-001").error
+    assert store.runs() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"final_label": None}, "samples.parquet is damaged: there is no column final_label"),
+        ({"sample_id": None}, "samples.parquet is damaged: there is no column sample_id"),
+        ({"sample_id": pa.array(["a", "b", "c", "d"])}, "samples.parquet is damaged"),
+        ({"split": pa.array([None] * 4, pa.string())}, "split has empty values"),
+        ({"final_label": pa.array([0, 1, 2, 0])}, "a label is not one of 2 classes"),
+    ],
+)
+def test_samples_that_cannot_be_used_fail_the_run(
+    runs: Runs, store: Store, tmp_path: Path, changes: dict[str, Any], problem: str
+) -> None:
+    folder = worked_through(tmp_path / "phase1-001", store=store)
+    change_columns(folder, "samples.parquet", changes)
+
+    assert runs.import_finished() == ()
+
+    assert problem in runs.view("phase1-001").error
+    assert store.runs() == []
+
+
+def test_a_run_is_taken_in_where_the_data_set_is_the_same(
+    runs: Runs, store: Store, tmp_path: Path
+) -> None:
+    with make_store([0, 1, 0, 1], n_classes=2) as twin:
+        worked_through(tmp_path / "phase1-001", store=twin)
+
+    assert runs.import_finished() == ("phase1-001",)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("sample_id", [1, 0, 2, 3]),
+        ("file_name", [f"class {i % 2}/{i + 1}.jpg" for i in range(4)]),
+        ("sha256", [f"{i + 1:064x}" for i in range(4)]),
+        ("split", ["train", "train", "train", "test"]),
+        ("given_label", [0, 1, 0, 0]),
+    ],
+)
+def test_a_run_on_another_data_set_is_not_taken_in(
+    runs: Runs, store: Store, tmp_path: Path, name: str, values: list[Any]
+) -> None:
+    folder = worked_through(tmp_path / "phase1-001", store=store)
+    change_columns(folder, "samples.parquet", {name: pa.array(values)})
+
+    assert runs.import_finished() == ()
+
+    view = runs.view("phase1-001")
+    assert (view.state, store.runs()) == ("failed", [])
+    assert view.error == "phase1-001 is about other images or labels than those of this workspace."
+    assert "in which it was started" in view.hint
+    with pytest.raises(RunError, match="other images or labels"):
+        runs.n_outdated("phase1-001")
+
+
+@pytest.mark.parametrize("given", [[0, 1, 0], [0, 1, 0, 1, 0]])
+def test_a_run_on_more_or_fewer_images_is_not_taken_in(
+    runs: Runs, tmp_path: Path, given: list[int]
+) -> None:
+    with make_store(given, n_classes=2) as other:
+        worked_through(tmp_path / "phase1-001", store=other)
+
+    assert runs.import_finished() == ()
+    assert "other images or labels" in runs.view("phase1-001").error
+
+
+def test_a_run_on_other_classes_is_not_taken_in(runs: Runs, store: Store, tmp_path: Path) -> None:
+    folder = worked_through(tmp_path / "phase1-001", store=store)
+    edit(folder, "config.json", {"class_names": ["class 1", "class 0"]})
+
+    assert runs.import_finished() == ()
+    assert "other images or labels" in runs.view("phase1-001").error
+
+
+def test_a_workspace_that_cannot_be_opened_is_left_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with make_store([0, 1, 0, 1], n_classes=2, path=tmp_path / "store.duckdb") as store:
+        worked_through(tmp_path / "runs" / "phase1-001", store=store)
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("A bug.")
+
+    monkeypatch.setattr(pq, "read_table", fail)
+    with pytest.raises(ZeroDivisionError):
+        Workspace.open(tmp_path)
+
+    assert not [one.path for one in psutil.Process().open_files() if str(tmp_path) in one.path]
+
+
+def change_columns(folder: RunFolder, name: str, changes: dict[str, pa.Array | None]) -> None:
+    """Gives columns of a table other values, or takes them away."""
+    table = pq.read_table(folder.path / name)
+    for column, values in changes.items():
+        table = table.drop_columns(column)
+        if values is not None:
+            table = table.append_column(column, values)
+    pq.write_table(table, folder.path / name)
 
 
 def test_predictions_come_in_and_say_where_the_classifier_disagrees(
@@ -601,7 +805,7 @@ def test_predictions_come_in_and_say_where_the_classifier_disagrees(
         ({"p_given": [None, 0.5]}, "p_given has empty values"),
         ({"p_given": [float("nan"), 0.5]}, "a p_given is not between 0 and 1"),
         ({"predicted_label": [0, 2]}, "a label is not one of 2 classes"),
-        ({"margin": ["a", "b"]}, "cannot be used"),
+        ({"margin": ["a", "b"]}, "predictions.parquet is damaged"),
     ],
 )
 def test_predictions_that_cannot_be_used_fail_the_run(
@@ -707,6 +911,31 @@ def test_progress__leaves_out_what_is_no_report(tmp_path: Path) -> None:
     expected = [Progress(stage="one"), Progress(stage="newer")]
     assert folder.progress() == expected
     assert folder.latest_progress() == expected[-1]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"stage": 1},
+        {"fraction": "a"},
+        {"fraction": math.nan},
+        {"seconds": None},
+        {"seconds": math.inf},
+        {"loss": "low"},
+        {"epoch": 1.5},
+        {"memory_bytes": -1},
+    ],
+)
+def test_progress__leaves_out_a_report_of_other_types(
+    tmp_path: Path, values: dict[str, Any]
+) -> None:
+    folder = RunFolder(tmp_path)
+    folder.add_progress(Progress(stage="training", fraction=0.5, loss=math.nan))
+    with (tmp_path / "progress.jsonl").open("a") as file:
+        file.write(json.dumps({"stage": "training", "loss": 1.0, **values}) + "\n")
+
+    assert [one.fraction for one in folder.losses()] == [0.5]
+    assert folder.seconds_worked() == 0
 
 
 def test_progress__of_very_many_reports_is_thinned_up_to_the_latest(tmp_path: Path) -> None:
@@ -917,7 +1146,7 @@ def test_a_live_run_is_known_by_its_folder_whatever_the_clock_says(
 ) -> None:
     run_id = start(runs, "endless")
     folder = RunFolder(tmp_path / run_id)
-    folder.write_json("proc.json", {**folder.read_json("proc.json"), "start_time": 1.0})
+    edit(folder, "proc.json", {"start_time": 1.0})
 
     assert not runs.view(run_id).is_finished
 
@@ -977,7 +1206,7 @@ def test_what_a_launcher_started_ends_with_it(
     wait_for_stage(launched, first, stage="endless")
 
     if how == "killed":
-        os.kill(RunFolder(tmp_path / first).read_json("proc.json")["pid"], signal.SIGKILL)
+        process_of(RunFolder(tmp_path / first)).kill()
     else:
         launched.cancel(first)
         launched.cancel(first)

@@ -30,13 +30,25 @@ LABELS = {
     "n_reviewers": 2,
     "n_rounds": 1,
 }
-TEST = {"n": 4, "n_reviewed": 1, "accuracy": 0.75, "macro_f1": 0.7, "ece": 0.125}
+TEST = {
+    "n": 4,
+    "n_reviewed": 1,
+    "accuracy": 0.75,
+    "on_reviewed": 1.0,
+    "on_given": 0.5,
+    "macro_f1": 0.7,
+    "ece": 0.125,
+    "mean_confidence": 0.75,
+    "per_class": [],
+    "confusion": [],
+}
+RAN = {"unreadable": [], "device": "cpu", "seconds": 1.0}
 REPORT = {
     "evaluation": [
         {"trained_on": "given", "n_train": 9, "test": {**TEST, "accuracy": 0.5}},
         {"trained_on": "curated", "n_train": 7, "test": TEST},
     ],
-    "device": "cpu",
+    **RAN,
 }
 
 
@@ -131,9 +143,7 @@ def shaken_detector(path: Path, world: Path, **settings: Any) -> tuple[RunFolder
         picture = Image.open(world / PICTURE).resize((16, 16), Image.Resampling.BICUBIC)
         dual = detector(torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None])
     save_file(learned, folder.path / "detector.safetensors")
-    folder.write_json(
-        "report.json", {"n_scored": 9, "n_flagged": 3, "unreadable": [], "device": "cpu"}
-    )
+    folder.write_json("report.json", {"n_scored": 9, "n_flagged": 3, **RAN})
     folder.set_status("done")
     nearest = dual.pos[0].argsort(descending=True).tolist()
     p_clean = (dual.pos - dual.neg)[0].sigmoid().tolist()

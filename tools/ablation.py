@@ -108,7 +108,7 @@ def adapt(
     run.write_table("samples.parquet", selected_alone(run.samples(), detected))
     for _ in phase2.run(run):
         pass
-    given, selected = run.read_json("report.json")["evaluation"]
+    given, selected = run.report()["evaluation"]
     return given["test"]["accuracy"], selected["test"]["accuracy"]
 
 

@@ -181,7 +181,7 @@ def work(benchmark: Benchmark, settings: Phase1Config, scratch: Path) -> tuple[R
     started = time.monotonic()
     for _ in phase1.run(run):
         pass
-    for one in run.read_json("report.json")["unreadable"]:
+    for one in run.report()["unreadable"]:
         raise DataError(
             f"{one['file_name']} cannot be read: {one['problem']}", "Take it out of the data set."
         )

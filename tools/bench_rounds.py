@@ -77,7 +77,7 @@ def play(scratch: Path, *, noise: str, seed: int, arguments: argparse.Namespace)
         is_mistaken = decide_worst(workspace, true, mistakes=arguments.mistakes, seed=seed)
         adaptation = Phase2Config.from_preset("demo", seed=seed, compares_with="both")
         adapted = run(workspace, "phase2", adaptation)
-        for one in adapted.read_json("report.json")["evaluation"]:
+        for one in adapted.report()["evaluation"]:
             test = one["test"]
             figures = f"{test['accuracy']:>11.3f}{test['macro_f1']:>11.3f}{one['n_train']:>11,}"
             print(f"{begin}{'trained on ' + one['trained_on']:<28}{figures}", flush=True)

@@ -178,9 +178,9 @@ export class Grid {
   }
 
   toggleAll() {
-    const { page } = this;
-    const isMarked = !page.every((one) => this.isMarked(one));
-    for (const one of page) this.mark(one, isMarked);
+    const due = this.due();
+    const isMarked = !due.every((one) => this.isMarked(one));
+    for (const one of due) this.mark(one, isMarked);
     this.paint();
   }
 

@@ -10,15 +10,15 @@ export function makeTile(sample) {
   tile.dataset.id = sample.sample_id;
   tile.setAttribute("role", "option");
   tile.title = sample.file_name;
-  const frame = make("span", "desk-tile-frame");
-  frame.append(make("span", "desk-tile-plan"));
+  const head = make("span", "desk-tile-head");
   const label = make("strong", "desk-ellipsis");
   label.dir = "auto";
+  head.append(label, make("span", "desk-tile-plan desk-ellipsis"));
   const foot = make("span", "desk-tile-foot");
   const suggested = make("span", "desk-tile-suggested desk-ellipsis");
   suggested.dir = "auto";
   foot.append(suggested, make("span", "desk-tile-clean"));
-  tile.append(frame, label, foot);
+  tile.append(make("span", "desk-tile-frame"), head, foot);
   return tile;
 }
 

@@ -11,8 +11,8 @@ from playwright.sync_api import Page, expect
 from deft_core import clip, model_files, onnx_file
 from deft_core.workspace import Workspace
 from tests.browser.conftest import N_SAMPLES, App, StartApp
-from tests.small_world import add_scores
-from tests.trained_runs import shaken_detector, shaken_run, write_world
+from tests.small_world import add_predictions, add_scores
+from tests.trained_runs import RAN, shaken_detector, shaken_run, write_world
 
 WITH_ONNX = "The same classifier, and as ONNX for onnxruntime"
 DETECTOR = "The newest phase 1's detector, for open_clip, with a model card"
@@ -24,9 +24,10 @@ def trained(tmp_path: Path, scored: Path) -> Path:
     world = write_world(tmp_path / "world")
     with Workspace.open(scored) as workspace:
         add_scores(workspace.store, [0.9] * N_SAMPLES, run_id="phase1-002")
+        add_predictions(workspace.store, [0], [0.9], run_id="phase2-003")
     shaken_detector(scored / "runs" / "phase1-002", world, image_side="lora")
     untested = {"trained_on": "curated", "n_train": 7, "n_epochs": 1, "test": None}
-    report = {"evaluation": [untested], "unreadable": [], "device": "cpu"}
+    report = {"evaluation": [untested], **RAN}
     shaken_run(scored / "runs" / "phase2-003", world).write_json("report.json", report)
     return scored
 

@@ -80,6 +80,8 @@ def test_a_page_is_one_step_and_keeps_what_is_not_marked(app: App, page: Page) -
     assert kinds(page) == ["open", "planned", "planned", "open"] + ["planned", "open"] * 2
     page.keyboard.press("Shift+Z")
     expect(page.locator(".desk-counts")).to_contain_text(f"{N_FLAGGED} of {N_FLAGGED}")
+    page.keyboard.press("a")
+    assert kinds(page) == ["done"] * N_FLAGGED
     wait_until_saved(page)
     leave(page)
     assert app.decisions() == {

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -17,6 +17,7 @@ from playwright.sync_api import Locator, Page, expect
 from deft_core.config import Phase1Config
 from deft_core.presets import DEMO_MODEL
 from deft_core.run_folder import RunFolder
+from deft_core.run_process import find_process
 from tests.browser.conftest import (
     CLASS_NAMES,
     N_FLAGGED,
@@ -46,12 +47,10 @@ def workspace(scored: Path) -> Iterator[Path]:
     """A scored workspace; its runs are killed when the test ends."""
     yield scored
     for path in scored.glob("runs/*/proc.json"):
-        try:
-            process = psutil.Process(RunFolder(path.parent).read_json("proc.json")["pid"])
-            if str(path.parent) in process.cmdline():
+        process = find_process(RunFolder(path.parent))
+        if process:
+            with suppress(psutil.NoSuchProcess):
                 process.kill()
-        except psutil.Error:
-            pass
 
 
 def open_tab(page: Page, app: App, name: str) -> Locator:
@@ -130,7 +129,9 @@ def test_a_run_outlives_page_and_server_goes_on_after_a_crash_and_is_cancelled(
     tab = open_busy(page, start_app(workspace))
     before = epoch(tab)
 
-    os.kill(folder(workspace, "phase1-002").read_json("proc.json")["pid"], signal.SIGKILL)
+    process = find_process(folder(workspace, "phase1-002"))
+    assert process is not None
+    process.kill()
     expect(status(tab)).to_contain_text("Stopped unexpectedly")
     expect(tab.locator(".block.notice-bad:visible")).to_contain_text("the memory was full")
     tab.get_by_role("button", name="Go on with phase").click()
@@ -262,7 +263,8 @@ def test_what_goes_wrong_is_said_and_costs_no_decision(
     page.get_by_role("option", name="cpu").click()
     tab.get_by_role("button", name="Start phase 1").click()
     epoch(tab)
-    process = psutil.Process(folder(workspace, "phase1-003").read_json("proc.json")["pid"])
+    process = find_process(folder(workspace, "phase1-003"))
+    assert process is not None
     (workspace / "runs" / "phase1-003").rename(workspace / "elsewhere")
     expect(status(tab)).to_contain_text("Failed")
     process.wait(timeout=PATIENCE)
