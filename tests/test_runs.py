@@ -788,6 +788,8 @@ def test_predictions_come_in_and_say_where_the_classifier_disagrees(
 ) -> None:
     worked_through(tmp_path / "phase1-001", store=store)
     folder = worked_through(tmp_path / "phase2-002", store=store)
+    evaluation = [{"trained_on": "curated", "n_train": 4, "test": None}]
+    folder.write_json("report.json", folder.report() | {"evaluation": evaluation})
     folder.write_json("config.json", folder.config() | {"kind": "phase2"})
     folder.write_table("predictions.parquet", predictions())
 
