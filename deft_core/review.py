@@ -98,7 +98,8 @@ class Review:
         name = self.name(reviewer)
         if not 1 <= limit <= LONGEST_PAGE:
             raise StoreError(f"limit is {limit}; a page has 1 to {LONGEST_PAGE} samples.")
-        self._check_order(wanted, sort=sort)
+        _check_filter(wanted)
+        _check_sort(sort)
         moment = self._clock() if is_leased else None
         while True:
             found = self._store.queue.page(
@@ -126,7 +127,7 @@ class Review:
 
     def count(self, wanted: Filter, *, reviewer: str | None = None) -> Counts:
         """How many samples match, and how many of them other reviewers hold now."""
-        self._check_order(wanted)
+        _check_filter(wanted)
         counts = self._store.queue.counts(
             wanted, reviewer=self.name(reviewer), leased_at=self._clock()
         )
@@ -136,7 +137,7 @@ class Review:
         self, wanted: Filter, *, limit: int = 200, reviewer: str | None = None
     ) -> Confusion:
         """The cells (given x suggested) of the samples that match, fullest of suspects first."""
-        self._check_order(wanted)
+        _check_filter(wanted)
         if not 1 <= limit <= MOST_CELLS:
             raise StoreError(f"limit is {limit}; a table has 1 to {MOST_CELLS} cells.")
         rows = self._store.queue.confusion(wanted, reviewer=self.name(reviewer), limit=limit)
@@ -152,7 +153,7 @@ class Review:
         rows = self._store.queue.rows([sample_id], reviewer=name)
         if rows.num_rows == 0:
             raise StoreError(
-                f"{sample.file_name} has no score.", "Phase 1 scores the readable training images."
+                f"{sample.file_name} has no score.", "Phase 1 scores the images that it can read."
             )
         return self._queued(rows, reviewer=name)[0]
 
@@ -200,7 +201,7 @@ class Review:
         `run`, which scored what the reviewer saw, is not the current one. `counted_at` is the
         `Counts.counted_at` that he knew: no decision that came later, or any without it, was shown.
         """
-        self._check_order(wanted)
+        _check_filter(wanted)
         check_name("uid", uid, longest=LONGEST_UID_OF_MANY)
         self._check_verdict_of_many(verdict, wanted=wanted, label=label)
         name = self.name(reviewer)
@@ -326,8 +327,8 @@ class Review:
         return Points(**{name: table[name].to_numpy() for name in table.column_names})
 
     def similarity_range(self) -> tuple[float, float]:
-        """The least and the greatest similarity of any sample to a prompt of its label; 0 to 1
-        before there is a score."""
+        """The least and the greatest similarity of a training sample to a prompt of its label; 0
+        to 1 before there is a score."""
         return self._store.queue.similarity_range() or (0.0, 1.0)
 
     # --- inside
@@ -358,37 +359,42 @@ class Review:
                 'Choose the queue "second look" first, and give no label.',
             )
 
-    def _check_order(self, wanted: Filter, *, sort: Sort = BY_SUSPICION) -> None:
-        """StoreError when there is no such filter or sort, or a list or text is too long."""
-        if wanted.name not in FILTER_NAMES:
-            raise StoreError(
-                f'There is no queue "{wanted.name}".', f"Queues: {', '.join(FILTER_NAMES)}."
-            )
-        if sort.name not in SORT_NAMES or sort.seed not in SAMPLE_IDS:
-            raise StoreError(
-                f'The queue has no order "{sort.name}" with seed {sort.seed}.',
-                f"Orders: {', '.join(SORT_NAMES)}; a seed is from 0 to {SAMPLE_IDS[-1]}.",
-            )
-        for name, most in (
-            ("given", MOST_LABELS),
-            ("suggested", MOST_LABELS),
-            ("verdicts", MOST_NAMES),
-            ("reviewers", MOST_NAMES),
-            ("sample_ids", MOST_SAMPLE_IDS),
-        ):
-            value = getattr(wanted, name)
-            if value is not None and len(value) > most:
-                raise StoreError(f"The filter's {name} has {len(value)} entries; {most} at most.")
-        for what, texts in (
-            ("filter's text", [wanted.text] if wanted.text is not None else []),
-            ("filter's verdict", wanted.verdicts or ()),
-            ("filter's reviewer", wanted.reviewers or ()),
-        ):
-            for text in texts:
-                check_text(what, text, longest=LONGEST_NAME)
-        for number in (*(wanted.given or ()), *(wanted.suggested or ())):
-            if number not in SAMPLE_IDS:
-                raise StoreError(f"{number} is not a label.")
-        unknown = [one for one in wanted.sample_ids or () if one not in SAMPLE_IDS]
-        if unknown:
-            raise unknown_samples(unknown)
+
+def _check_filter(wanted: Filter) -> None:
+    """StoreError when there is no such queue, or what it asks for is too long or no sample's."""
+    if wanted.name not in FILTER_NAMES:
+        raise StoreError(
+            f'There is no queue "{wanted.name}".', f"Queues: {', '.join(FILTER_NAMES)}."
+        )
+    for name, most in (
+        ("given", MOST_LABELS),
+        ("suggested", MOST_LABELS),
+        ("verdicts", MOST_NAMES),
+        ("reviewers", MOST_NAMES),
+        ("sample_ids", MOST_SAMPLE_IDS),
+    ):
+        value = getattr(wanted, name)
+        if value is not None and len(value) > most:
+            raise StoreError(f"The filter's {name} has {len(value)} entries; {most} at most.")
+    for what, texts in (
+        ("filter's text", [wanted.text] if wanted.text is not None else []),
+        ("filter's verdict", wanted.verdicts or ()),
+        ("filter's reviewer", wanted.reviewers or ()),
+    ):
+        for text in texts:
+            check_text(what, text, longest=LONGEST_NAME)
+    for number in (*(wanted.given or ()), *(wanted.suggested or ())):
+        if number not in SAMPLE_IDS:
+            raise StoreError(f"{number} is not a label.")
+    unknown = [one for one in wanted.sample_ids or () if one not in SAMPLE_IDS]
+    if unknown:
+        raise unknown_samples(unknown)
+
+
+def _check_sort(sort: Sort) -> None:
+    """StoreError when there is no such order."""
+    if sort.name not in SORT_NAMES or sort.seed not in SAMPLE_IDS:
+        raise StoreError(
+            f'The queue has no order "{sort.name}" with seed {sort.seed}.',
+            f"Orders: {', '.join(SORT_NAMES)}; a seed is from 0 to {SAMPLE_IDS[-1]}.",
+        )

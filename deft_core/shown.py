@@ -156,7 +156,7 @@ class Agreement:
 
 @dataclass(frozen=True, kw_only=True)
 class Points:
-    """Every scored sample as parallel arrays, in order of sample id."""
+    """The scored training samples as parallel arrays, in order of sample id."""
 
     sample_id: NDArray[np.int32]
     pos_sim: NDArray[np.float32]

@@ -64,8 +64,8 @@ Reviewer = Annotated[str | None, Depends(reviewer_name)]
 
 
 def desk_routes(workspace: Workspace) -> APIRouter:
-    """/api/v1: what the review desk asks for and sends. Every answer names the run whose scores it
-    comes from, so that a page which stays open learns of another one."""
+    """/api/v1: what the review desk asks for and sends. Every answer that is no error names the run
+    whose scores it comes from, so that a page which stays open learns of another one."""
     routes = APIRouter(prefix="/api/v1", route_class=_naming_the_run(workspace))
 
     review = workspace.review
