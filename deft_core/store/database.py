@@ -110,6 +110,16 @@ class Database:
             return cursor.sql(sql, params=parameters).to_arrow_table()
 
     @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection on which every query sees the same moment, for queries alone."""
+        with self._recovering() as connection, connection.cursor() as cursor:
+            cursor.begin()
+            try:
+                yield cursor
+            finally:
+                cursor.rollback()
+
+    @contextmanager
     def _recovering(self) -> Iterator[Connection]:
         """The connection. An engine that cannot write to its file, on a full disk, gives it up: it
         is then opened anew, with all that was committed, for whoever asks next."""
