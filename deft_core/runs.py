@@ -77,7 +77,7 @@ class Runs:
         scores of a phase 1."""
         if self._store.dataset() is None:
             return False
-        return kind == "phase1" or self._store.current_run() is not None
+        return kind == "phase1" or self._store.current_run_id() is not None
 
     def seconds_before(self, kind: str, settings: Config) -> tuple[str, float] | None:
         """The newest run that was done with these settings, and how long it took."""
