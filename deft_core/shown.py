@@ -138,11 +138,11 @@ class ReviewProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitReview:
-    """How far the review of one split is; `n_decided` counts samples flagged or not."""
+    """How far the review of one split is; `n_left` of those that are flagged are undecided."""
 
     n_scored: int
     n_flagged: int
-    n_decided: int
+    n_left: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,14 +93,14 @@ class AdaptTab:
         return " ".join([left] * bool(n_left) + [self._unreviewed_test()]).strip()
 
     def _unreviewed_test(self) -> str:
-        """That nobody has looked at the labels that phase 2 is tested on; empty if somebody has."""
+        """That labels which phase 2 is tested on are doubtful; empty if none is."""
         test = self._workspace.review.split_review("test")
         if test.n_scored == 0:
             return "The test images have no scores yet; the next phase 1 makes them reviewable."
-        if test.n_decided or not test.n_flagged:
+        if not test.n_left:
             return ""
+        are = "is" if test.n_left == 1 else "are"
         return (
-            f"Nobody has reviewed the test labels, with {counted(test.n_flagged, 'suspect')} "
-            "among them: review them first, under Filter, test images, or the accuracy is measured "
-            "on doubtful labels."
+            f"{counted(test.n_left, 'suspect')} among the test images {are} undecided: review them "
+            "first, under Filter, test images, or the accuracy is measured on doubtful labels."
         )

@@ -127,8 +127,9 @@ class OverviewTab:
         ]
 
     def _start(self, source: str) -> list[Any]:
-        if source.strip():
-            self._ingestion.start(lambda: self._read(Path(source.strip()).expanduser()))
+        path = source.strip().strip("\"'")  # As file managers copy it.
+        if path:
+            self._ingestion.start(lambda: self._read(Path(path).expanduser()))
         else:
             self._ingestion.refuse(
                 problem("Which folder or CSV file?", hint="Type its path on this machine.")

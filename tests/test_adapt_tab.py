@@ -39,16 +39,18 @@ def test_phase_1_comes_first(tmp_path: Path, store: Store) -> None:
     assert "Phase 2 needs the scores of phase 1" in advice(tmp_path, store)
 
 
-def test_flagged_test_labels_that_nobody_reviewed_are_warned_of(
+def test_flagged_test_labels_are_warned_of_until_each_is_decided(
     tmp_path: Path, store: Store
 ) -> None:
-    add_scores(store, [0.1, 0.9, 0.2, 0.9])
+    add_scores(store, [0.1, 0.9, 0.2, 0.3])
 
     told = advice(tmp_path, store)
 
-    assert told.startswith("1 suspect still undecided; phase 2 leaves them out. Nobody has")
-    assert "reviewed the test labels, with 1 suspect among them: review them first" in told
+    assert told.startswith("1 suspect still undecided; phase 2 leaves them out. 2 suspects among")
+    assert "among the test images are undecided: review them first" in told
     decide(store, tmp_path, 2)
+    assert "1 suspect among the test images is undecided" in advice(tmp_path, store)
+    decide(store, tmp_path, 3)
     assert advice(tmp_path, store) == "1 suspect still undecided; phase 2 leaves them out."
     decide(store, tmp_path, 0)
     assert advice(tmp_path, store) == ""

@@ -78,7 +78,7 @@ def test_an_empty_workspace_takes_a_data_set_in(
     source.fill(str(tmp_path / "nowhere"))
     page.get_by_role("button", name="Ingest").click()
     expect(page.locator(".block.notice-bad:visible")).to_contain_text("does not exist")
-    source.fill(str(data_set))
+    source.fill(f'"{data_set}"')
     page.get_by_role("button", name="Ingest").click()
     expect(page.locator(".figures").first).to_contain_text(f"{N_SAMPLES - 1}images")
     expect(page.get_by_role("gridcell", name="11.png").first).to_be_visible()
