@@ -11,13 +11,15 @@ from uuid import uuid4
 
 
 @contextmanager
-def writing_whole(target: Path) -> Iterator[Path]:
-    """A temporary path that is synced and becomes `target` when the block ends well."""
+def writing_whole(target: Path, *, is_synced: bool = True) -> Iterator[Path]:
+    """A temporary path that becomes `target` when the block ends well; it is synced first, unless
+    what is written can be made anew."""
     temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        if is_synced:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

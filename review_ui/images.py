@@ -61,7 +61,7 @@ class Images:
             raise DataError(CHANGED)
         with suppress(OSError):  # A full disk only means that it is drawn again.
             cached.parent.mkdir(parents=True, exist_ok=True)
-            with writing_whole(cached) as path:
+            with writing_whole(cached, is_synced=False) as path:
                 path.write_bytes(jpeg)
         return jpeg
 
