@@ -138,10 +138,9 @@ class ReviewProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitReview:
-    """How far the review of one split is; `n_left` of those that are flagged are undecided."""
+    """How far the review of one split is; `n_left` are flagged and undecided."""
 
     n_scored: int
-    n_flagged: int
     n_left: int
 
 

@@ -297,12 +297,12 @@ def test_test_images_are_behind_their_filter(store: Store, review: Review) -> No
     assert ids(review.queue(Filter(name="all", split="test")).samples) == [5, 6]
     assert review.points().sample_id.tolist() == [0, 1, 2, 3, 4]
     assert (review.progress().n_samples, review.progress().n_flagged) == (5, 3)
-    assert review.split_review("test") == SplitReview(n_scored=2, n_flagged=1, n_left=1)
+    assert review.split_review("test") == SplitReview(n_scored=2, n_left=1)
 
     decide(review, 5, "relabel", 0)
 
     assert review.progress().n_decided == 0
-    assert review.split_review("test") == SplitReview(n_scored=2, n_flagged=1, n_left=0)
+    assert review.split_review("test") == SplitReview(n_scored=2, n_left=0)
 
 
 def test_a_blind_reviewer_cannot_tell_the_first_decision_from_what_the_run_says() -> None:

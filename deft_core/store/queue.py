@@ -350,11 +350,10 @@ class Queue:
         return None if row["lowest"] is None else (row["lowest"], row["highest"])
 
     def split_review(self, split: str) -> dict[str, int]:
-        """How many samples of a split have a current score, are flagged, and are so undecided."""
+        """How many samples of a split have a current score, and are flagged and undecided."""
         (row,) = self._database.rows(
             """
             select count(*) as n_scored,
-                count(*) filter (not is_clean) as n_flagged,
                 count(*) filter (not is_clean and verdict is null) as n_left
             from queue where split = $split
             """,
