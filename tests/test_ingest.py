@@ -257,10 +257,10 @@ def test_unreadable_files_are_left_out_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [(5, 20), (20, 7), (1, 1)])
 def test_a_jpeg_of_a_few_pixels_is_an_image(tmp_path: Path, size: tuple[int, int]) -> None:
-    write_class_folders(tmp_path)
-    Image.new("RGB", size).save(tmp_path / "cat" / "small.jpg")
+    root = write_class_folders(tmp_path / "data")
+    Image.new("RGB", size).save(root / "cat" / "small.jpg")
 
-    ingested = read_unchanged(tmp_path)
+    ingested = read_unchanged(root)
 
     assert ingested.report.unreadable == ()
     sizes = [ingested.samples[name].to_pylist() for name in ("width", "height")]
