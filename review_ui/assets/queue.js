@@ -27,6 +27,7 @@ export class Queue {
     this.asked = { filter, sort, seed };
     this.isOpen = false;
     this.samples = [];
+    this.come = new Set();
     this.at = 0;
     this.next = null;
     this.start = after;
@@ -98,8 +99,8 @@ export class Queue {
     const unsaved = new Set([...waitingBefore, ...this.waiting()]);
     const isKnown = ({ sample_id: id }) => unsaved.has(id) || shown.includes(id);
     const fresh = page.samples.filter((sample) => !isKnown(sample));
-    const come = page.samples.map((one) => one.sample_id);
-    const counted = [...this.waiting()].filter((id) => shown.includes(id) || come.includes(id));
+    for (const { sample_id: id } of page.samples) this.come.add(id);
+    const counted = [...this.waiting()].filter((id) => this.come.has(id));
     for (const one of this.samples) one.didMatch = this.matches(one);
     this.samples.push(
       ...fresh.map((sample) => ({ ...sample, isDone: false, didMatch: true, after })),

@@ -417,9 +417,10 @@ class Desk {
     if (this.root.dataset.view === "done") this.show();
   }
 
-  /** What the server knows of these samples shows; one that is not loaded is brought in. */
+  /** What the server knows of these samples shows; a single one that is not loaded is brought in. */
   onStale(ids) {
-    return ids.some((id) => this.queue.find(id)) ? this.refresh(ids) : this.look(ids[0]);
+    const isApart = ids.length === 1 && !this.queue.find(ids[0]);
+    return isApart ? this.look(ids[0]) : this.refresh(ids);
   }
 
   /** Brings samples to what the server knows; without any that is loaded the queue opens anew. */
