@@ -302,6 +302,7 @@ class Review:
         counts = self._store.queue.progress(reviewer=seen_by)
         by_verdict = {row["verdict"]: row for row in self._store.queue.n_by_verdict().to_pylist()}
         return ReviewProgress(
+            round=counts["round"],
             n_samples=counts["n_scored"],
             n_flagged=counts["n_flagged"],
             n_decided=counts["n_decided"],

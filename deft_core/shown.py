@@ -120,11 +120,12 @@ class History:
 @dataclass(frozen=True, kw_only=True)
 class ReviewProgress:
     """How far the review of the training samples is. `n_samples` are those scored by the current
-    run; `n_decided` counts flagged samples; `by_verdict` and `n_relabelled` count every decided
-    sample of any split; `n_disputed` are scored samples on which two reviewers disagree, `n_new`
-    undecided suspects that the last round believed, `n_second_look` samples decided in an earlier
-    round about which both new models disagree."""
+    run, of `round` (None without one); `n_decided` counts flagged samples; `by_verdict` and
+    `n_relabelled` count every decided sample of any split; `n_disputed` are scored samples on which
+    two reviewers disagree, `n_new` undecided suspects that the last round believed, `n_second_look`
+    samples decided in an earlier round about which both new models disagree."""
 
+    round: int | None
     n_samples: int
     n_flagged: int
     n_decided: int

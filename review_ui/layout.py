@@ -14,6 +14,7 @@ from review_ui.detect_tab import DetectTab
 from review_ui.export_tab import ExportTab
 from review_ui.overview_tab import OverviewTab
 from review_ui.review_tab import ReviewTab
+from review_ui.widgets import LOOKED_AT
 
 TITLE = "Denoising Fine-Tuning"
 HEADER = """
@@ -77,9 +78,8 @@ def build_app(workspace: Workspace) -> gr.Blocks:
                 tab.layout()
         for wired in (overview, detect, adapt, export):
             wired.wire(page)
-        detect.review.click(
-            lambda: gr.Tabs(selected="review"), None, tabs, queue=False, api_visibility="private"
-        )
+        detect.review.click(lambda: gr.Tabs(selected="review"), None, tabs, **LOOKED_AT)
+        overview.go_on.click(lambda: gr.Tabs(selected=overview.next_tab()), None, tabs, **LOOKED_AT)
     return page
 
 

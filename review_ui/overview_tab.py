@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 import pyarrow.compute as pc
 
+from deft_core.shown import ReviewProgress
 from deft_core.store import Dataset
 from deft_core.workspace import Workspace
 from review_ui.background import Background
@@ -61,6 +62,7 @@ class OverviewTab:
                 self._title = gr.Markdown(latex_delimiters=[])
                 self._figures = figure_row()
                 self._next = notice()
+                self.go_on = gr.Button(variant="primary", elem_classes="next-step")
                 self._same_prompt = notice(tone="bad")
                 self._classes = gr.Dataframe(
                     headers=["class", "images", "flagged", "decided", "relabelled"],
@@ -104,6 +106,7 @@ class OverviewTab:
             self._title,
             self._figures,
             self._next,
+            self.go_on,
             self._same_prompt,
             self._classes,
             self._left_out,
@@ -125,6 +128,10 @@ class OverviewTab:
             *contents,
             gr.Timer(active=is_busy),
         ]
+
+    def next_tab(self) -> str:
+        """The id of the tab on which the work goes on."""
+        return _next_step(self._workspace.review.progress())[0]
 
     def _start(self, source: str) -> list[Any]:
         path = source.strip().strip("\"'")  # As file managers copy it.
@@ -162,15 +169,20 @@ class OverviewTab:
         ]
         if progress.n_samples:
             pairs += [
-                (f"{progress.n_flagged:,}", "flagged"),
+                (f"{progress.n_flagged:,}", f"flagged in round {progress.round}"),
                 (f"{progress.n_decided:,}", "decided"),
                 (f"{progress.n_left:,}", "left to review"),
             ]
+        n_ever_decided = sum(progress.by_verdict.values())
+        if n_ever_decided != progress.n_decided:
+            pairs.append((f"{n_ever_decided:,}", "decided in all, suspects or not"))
+        next_tab, next_step = _next_step(progress)
         return [
             gr.Column(visible=True),
             f"## {literal(dataset.root.name)}\n\n{literal(str(dataset.root))}",
             figures(pairs),
-            self._next_step(),
+            next_step,
+            f"Go to {next_tab.capitalize()}",
             _same_prompt(report["same_prompt"]),
             self._class_rows(dataset),
             gr.Dataframe(value=left_out, visible=bool(left_out)),
@@ -192,18 +204,19 @@ class OverviewTab:
         ]
         return [list(row) for row in zip(dataset.class_names, *columns, strict=True)]
 
-    def _next_step(self) -> str:
-        progress = self._workspace.review.progress()
-        if not progress.n_samples:
-            return "**Next:** start phase 1 on the Detect tab to find suspects."
-        if progress.n_left:
-            return f"**Next:** {counted(progress.n_left, 'suspect')} to decide on the Review tab."
-        return "**Every suspect is decided.** Adapt a model, or export the labels."
+
+def _next_step(progress: ReviewProgress) -> tuple[str, str]:
+    """The id of the tab on which the work goes on, and what is to be done there."""
+    if not progress.n_samples:
+        return "detect", "**Next:** start phase 1, which finds the suspects."
+    if progress.n_left:
+        return "review", f"**Next:** {counted(progress.n_left, 'suspect')} to decide."
+    return "adapt", "**Every suspect is decided.** Adapt a model to them, or export the labels."
 
 
 def _no_contents() -> list[Any]:
     hidden = gr.Dataframe(visible=False)
-    return [gr.Column(visible=False), "", figures(()), "", "", None, hidden, hidden]
+    return [gr.Column(visible=False), "", figures(()), "", "", "", None, hidden, hidden]
 
 
 def _same_prompt(groups: Sequence[Sequence[str]]) -> str:

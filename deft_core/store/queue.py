@@ -318,14 +318,14 @@ class Queue:
             sql=_SEEN, parameters={"n_chosen": round(row["share"] * N_DRAWS), "me": reviewer}
         )
 
-    def progress(self, *, reviewer: str | None) -> dict[str, int]:
-        """How many training samples have a current score, are flagged, are flagged and decided, are
-        disputed, are new suspects, and are decided but ask for a second look: as this reviewer sees
-        them, or all that there is for None."""
+    def progress(self, *, reviewer: str | None) -> dict[str, Any]:
+        """The round of the current run, and how many training samples have a score of it, are
+        flagged, are flagged and decided, are disputed, are new suspects, and are decided but ask
+        for a second look: as this reviewer sees them, or all that there is for None."""
         seen = self._seen(reviewer)
         (row,) = self._database.rows(
             f"""
-            select count(*) as n_scored,
+            select (select round from current_run) as round, count(*) as n_scored,
                 coalesce(sum((not is_clean)::integer), 0)::bigint as n_flagged,
                 coalesce(sum((not is_clean and verdict is not null)::integer), 0)::bigint
                     as n_decided,

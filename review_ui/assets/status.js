@@ -4,6 +4,7 @@ import { counted, write } from "./dom.js";
 
 export function showProgress(part, { progress, queue, pace }) {
   const {
+    round,
     n_flagged: nFlagged,
     n_decided: nDecided,
     n_left: nLeft,
@@ -14,7 +15,8 @@ export function showProgress(part, { progress, queue, pace }) {
   part.track.setAttribute("aria-valuemax", nFlagged);
   part.track.setAttribute("aria-valuenow", nDecided);
   part.fill.style.width = `${nFlagged ? (100 * nDecided) / nFlagged : 100}%`;
-  write(part.decided, `${counted(nDecided)} of ${counted(nFlagged)} suspects decided`);
+  const suspects = round > 1 ? `suspects of round ${round}` : "suspects";
+  write(part.decided, `${counted(nDecided)} of ${counted(nFlagged)} ${suspects} decided`);
   const { isWhole } = queue;
   write(part.left, isWhole ? `${counted(nLeft)} left` : `${counted(queue.nLeft)} in this queue`);
   write(part.pace, paceText(pace, isWhole ? nLeft : queue.nLeft));

@@ -71,12 +71,17 @@ def test_the_second_round_says_what_is_new(
     second_round: Path, start_app: StartApp, page: Page
 ) -> None:
     open_desk(page, start_app(second_round))
+    expect(page.locator(".desk-counts")).to_contain_text("suspects of round 2 decided")
     expect(page.get_by_role("list", name="What changed")).to_contain_text(
         "New: not flagged in round 1."
     )
     expect(page.get_by_role("combobox", name="Queue").locator("option")).to_contain_text(
         ["Suspects", "New this round (1)", "Second look (2)", "Disagreements", "All images"]
     )
+    page.get_by_role("tab", name="Overview").click()
+    figures = page.locator("#overview-tab .figures")
+    expect(figures).to_contain_text("flagged in round 2")
+    expect(figures).to_contain_text("decided in all, suspects or not")
 
 
 def test_a_page_that_stays_open_follows_a_new_run(

@@ -85,6 +85,8 @@ def test_an_empty_workspace_takes_a_data_set_in(
     expect(page.locator(".block.notice-bad:visible")).to_contain_text(
         "The classes dog, DOG give the same prompt."
     )
+    page.get_by_role("button", name="Go to Detect").click()
+    expect(page.get_by_role("tab", name="Detect")).to_have_attribute("aria-selected", "true")
     page.get_by_role("tab", name="Adapt").click()
     expect(page.locator(".block.notice:visible")).to_contain_text(
         "Phase 2 needs the scores of phase 1"
