@@ -11,7 +11,7 @@ const NONE = "none";
  */
 export function confusionTable(cells, { name, onPick }) {
   const rows = busiest(cells, (cell) => cell.given);
-  const columns = busiest(cells, keyOf).sort((a, b) => Number(a === NONE) - Number(b === NONE));
+  const columns = inOrderOf(rows, busiest(cells, keyOf));
   const byPlace = new Map(cells.map((cell) => [`${cell.given} ${keyOf(cell)}`, cell]));
   const most = Math.max(1, ...cells.map((cell) => cell.n_undecided));
   const words = (key) => (key === NONE ? "no suggestion" : name(key));
@@ -68,6 +68,12 @@ function heading(text, scope) {
 
 function keyOf({ suggested }) {
   return suggested ?? NONE;
+}
+
+/** The columns as the rows stand, so that a pair of classes lies across the diagonal; then others. */
+function inOrderOf(rows, columns) {
+  const place = (key) => (rows.includes(key) ? rows.indexOf(key) : rows.length + Number(key === NONE));
+  return columns.sort((a, b) => place(a) - place(b));
 }
 
 /** The keys with the most undecided suspects, then with the most images. */

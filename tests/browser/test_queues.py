@@ -154,6 +154,30 @@ def test_a_cell_of_the_confusion_table_opens_its_queue(desk: App, page: Page) ->
     assert page.evaluate("() => window.hacked") is None
 
 
+def test_a_pair_of_classes_lies_across_the_diagonal_of_the_confusion_table(
+    desk: App, page: Page
+) -> None:
+    flagged = [(0, 1, 9), (1, 0, 3), (2, 0, 6), (2, None, 1), (0, 3, 5), (1, 2, 1)]
+    cells = [
+        {"given": given, "suggested": suggested, "n": n, "n_flagged": n, "n_undecided": n}
+        for given, suggested, n in flagged
+    ]
+    rows = page.evaluate(
+        """async (cells) => {
+            const { confusionTable } = await import("/desk/confusion.js");
+            const table = confusionTable(cells, { name: (label) => `class ${label}` });
+            return [...table.rows].map((row) => [...row.cells].map((cell) => cell.textContent));
+        }""",
+        cells,
+    )
+    assert rows == [
+        ["given ↓ suggested →", "class 0", "class 2", "class 1", "class 3", "no suggestion"],
+        ["class 0", "", "", "9", "5", ""],
+        ["class 2", "6", "", "", "", "1"],
+        ["class 1", "3", "1", "", "", ""],
+    ]
+
+
 def test_plots_that_failed_are_drawn_the_next_time(desk: App, page: Page, watch: Watch) -> None:
     watch.tolerated = "Failed to load resource"
     failed = "The plot could not be drawn."
