@@ -148,17 +148,19 @@ export class Queue {
   }
 
   /**
-   * Brings loaded samples to what the server knows. A decision on its way to the server is newer
-   * than what the server knows.
+   * Brings loaded samples to what the server knows. What is decided here while it is asked, or on
+   * its way to it, is newer.
    */
   async refresh(ids) {
     const loaded = ids.map((id) => this.find(id)).filter(Boolean);
     for (const [split, all] of Object.entries(Object.groupBy(loaded, (one) => one.split))) {
       for (let i = 0; i < all.length; i += REFRESH_AT_ONCE) {
-        const some = all.slice(i, i + REFRESH_AT_ONCE).map((one) => one.sample_id);
-        const filter = { name: "all", sample_ids: some, split };
+        const some = all.slice(i, i + REFRESH_AT_ONCE);
+        const wasDone = new Map(some.map((one) => [one.sample_id, one.isDone]));
+        const filter = { name: "all", sample_ids: [...wasDone.keys()], split };
         const page = await this.server.post("/queue", { filter, limit: REFRESH_AT_ONCE });
-        page.samples.forEach((fresh) => this.renew(fresh));
+        for (const fresh of page.samples)
+          if (this.find(fresh.sample_id)?.isDone === wasDone.get(fresh.sample_id)) this.renew(fresh);
       }
     }
   }

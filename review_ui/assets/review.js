@@ -41,6 +41,7 @@ export function mount(element) {
     }
   });
   sight.observe(desk.root);
+  addEventListener("focus", () => desk.wake(), { signal: desk.leaving.signal });
 }
 
 class Desk {
@@ -115,7 +116,7 @@ class Desk {
     return this.root.isConnected && this.root.offsetParent !== null;
   }
 
-  /** Called whenever the desk becomes visible; tries again for as long as it is. */
+  /** Called whenever somebody comes to the desk; tries again for as long as it is visible. */
   async wake() {
     if (this.isWaking || !this.isVisible) return;
     this.isWaking = true;
@@ -145,12 +146,24 @@ class Desk {
     this.ledger.open(session);
     this.picker.classes = session.classes;
     this.reviewers.showName(session.reviewer);
-    if (isSame && this.queue.sample) return this.showProgress();
+    if (isSame && this.queue.sample) return this.catchUp();
     if (!session.run) return this.waitForRun();
     await this.view.load();
     if (this.session !== session) throw new Error("The server has other scores by now.");
     const { after, sample_id: sampleId } = this.view.state;
-    return this.openQueue({ after, sampleId });
+    return this.openQueue({ after, sampleId, isQuiet: isSame });
+  }
+
+  /** Takes in what was decided in another window; what was open here and is no more is passed. */
+  async catchUp() {
+    const { queue } = this;
+    const { sample } = queue;
+    const open = queue.samples.filter((one) => !one.isDone);
+    const isOpen = open.includes(sample);
+    await queue.refresh(open.map((one) => one.sample_id));
+    const isPassed = isOpen && sample.isDone && sample === queue.sample;
+    if (isPassed && !document.querySelector("dialog[open]")) queue.at = queue.openFrom(queue.at);
+    this.show();
   }
 
   waitForRun() {

@@ -111,6 +111,25 @@ def test_two_reviewers_never_get_the_same_image(
         wait_until_saved(page)
 
 
+def test_what_was_decided_in_another_window_is_passed_on_coming_back(app: App, page: Page) -> None:
+    open_desk(page, app)
+    other = page.context.new_page()
+    open_desk(other, app)
+    for key in ("k", "u"):
+        press(other, key)
+    wait_until_saved(other)
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
+
+    page.evaluate("dispatchEvent(new Event('focus'))")
+
+    expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[2])
+    expect(page.locator(".desk-counts")).to_contain_text(f"2 of {N_FLAGGED} suspects decided")
+    press(page, "x")
+    wait_until_saved(page)
+    leave(page)
+    assert app.decisions() == {0: ("keep", 0), 1: ("unsure", None), 2: ("exclude", None)}
+
+
 def test_blind_double_review_shows_agreement_and_makes_disagreements(
     app: App, page: Page, context: BrowserContext
 ) -> None:
