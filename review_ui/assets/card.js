@@ -199,6 +199,8 @@ export class Card {
         neg: sample.top_neg_sims[rank],
       }),
     );
+    const [least, greatest] = this.desk.session.similarity_range.map((one) => one.toFixed(3));
+    this.part.classesCaption.title = `The bars reach from ${least} to ${greatest}, the least and the greatest similarity of any training image to a prompt of its label.`;
     const nOthers = Math.min(MOST_OTHERS, this.desk.session.classes.length - 1);
     const blanks = Array.from({ length: Math.max(0, nOthers - top.length) }, () =>
       make("li", "desk-class-blank"),
