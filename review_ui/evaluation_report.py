@@ -36,6 +36,7 @@ class EvaluationReport:
                     "calibration error",
                 ],
                 label="The same training on other labels",
+                elem_classes="numbers",
                 interactive=False,
             )
             self._mistakes = gr.Markdown(latex_delimiters=[])
@@ -43,6 +44,7 @@ class EvaluationReport:
                 headers=["class", "test images", "found", "right when named", "F1"],
                 datatype=["str", "number", "str", "str", "str"],
                 label="Classes, the hardest first",
+                elem_classes="numbers",
                 interactive=False,
                 max_height=420,
             )

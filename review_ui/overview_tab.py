@@ -68,6 +68,7 @@ class OverviewTab:
                     headers=["class", "images", "flagged", "decided", "relabelled"],
                     datatype=["str", "number", "number", "number", "number"],
                     label="Classes (by given label)",
+                    elem_classes="numbers",
                     interactive=False,
                     max_height=420,
                 )
