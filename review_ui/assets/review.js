@@ -41,7 +41,9 @@ export function mount(element) {
     }
   });
   sight.observe(desk.root);
-  addEventListener("focus", () => desk.wake(), { signal: desk.leaving.signal });
+  // Not when the window gets the focus: the click that gives it may decide what is shown by then.
+  const onVisible = () => document.hidden || desk.wake();
+  document.addEventListener("visibilitychange", onVisible, { signal: desk.leaving.signal });
 }
 
 class Desk {
@@ -163,7 +165,7 @@ class Desk {
     await queue.refresh(open.map((one) => one.sample_id));
     const isPassed = isOpen && sample.isDone && sample === queue.sample;
     if (isPassed && !document.querySelector("dialog[open]")) queue.at = queue.openFrom(queue.at);
-    this.show();
+    return this.isPlots ? this.showProgress() : this.show();
   }
 
   waitForRun() {

@@ -120,7 +120,7 @@ def test_what_was_decided_in_another_window_is_passed_on_coming_back(app: App, p
     wait_until_saved(other)
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[0])
 
-    page.evaluate("dispatchEvent(new Event('focus'))")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
     expect(page.locator(".desk-file")).to_have_text(FILE_NAMES[2])
     expect(page.locator(".desk-counts")).to_contain_text(f"2 of {N_FLAGGED} suspects decided")
